@@ -1,0 +1,160 @@
+#include "coord/internal/cell_refresher.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "kv/internal/mutex.h"
+
+namespace coord::internal {
+
+using kv::internal::Mutex;
+using kv::internal::MutexLock;
+
+namespace {
+
+constexpr absl::Duration kRetryMin = absl::Milliseconds(10);
+constexpr absl::Duration kRetryMax = absl::Seconds(2);
+
+}  // namespace
+
+// Outlives the Core where a refresh is left behind at Stop, and then touches nothing of it.
+struct CellRefresher::State : std::enable_shared_from_this<State> {
+  State(Runtime& rt, bool poll, absl::Duration period, absl::Duration timeout)
+      : runtime(rt), polls(poll), poll_period(period), call_timeout(timeout), changed(rt.NewCondition()) {}
+
+  using Item = std::weak_ptr<Refreshable>;
+
+  static bool Same(const Item& a, const Item& b) { return !a.owner_before(b) && !b.owner_before(a); }
+
+  void Push(const Item& item) KV_REQUIRES(mu) {
+    const bool known = std::any_of(due.begin(), due.end(), [&](const Item& other) { return Same(item, other); });
+    if (!known) due.push_back(item);
+  }
+
+  void EnsureThread() KV_REQUIRES(mu) {
+    if (thread != nullptr || stopped) return;
+    thread = runtime.StartThread("coord-cells", [self = shared_from_this()] { self->Run(); });
+  }
+
+  // Half to one and a half of `duration`.
+  absl::Duration Jitter(absl::Duration duration) {
+    return duration * (0.5 + static_cast<double>(runtime.Random() >> 11) * 0x1p-53);
+  }
+
+  void Run() KV_EXCLUDES(mu);
+  bool RefreshAll(std::vector<Item>& batch) KV_EXCLUDES(mu);
+
+  Runtime& runtime;
+  const bool polls;
+  const absl::Duration poll_period;
+  const absl::Duration call_timeout;
+  Mutex mu;
+  const std::unique_ptr<Condition> changed;
+  std::vector<Item> all KV_GUARDED_BY(mu);
+  std::vector<Item> due KV_GUARDED_BY(mu);
+  absl::Time not_before KV_GUARDED_BY(mu) = absl::InfinitePast();  // after a failure
+  absl::Duration retry KV_GUARDED_BY(mu) = kRetryMin;
+  absl::Time next_poll KV_GUARDED_BY(mu) = absl::InfiniteFuture();
+  bool stopped KV_GUARDED_BY(mu) = false;
+  bool done KV_GUARDED_BY(mu) = false;
+  std::unique_ptr<Thread> thread KV_GUARDED_BY(mu);
+};
+
+void CellRefresher::State::Run() {
+  MutexLock lock(mu);
+  while (!stopped) {
+    const absl::Time now = runtime.Now();
+    if (now >= next_poll) {
+      for (const Item& item : all) Push(item);
+      next_poll = now + Jitter(poll_period);
+    }
+    if (due.empty() || now < not_before) {
+      changed->Wait(mu, std::min(next_poll, due.empty() ? absl::InfiniteFuture() : not_before));
+      continue;
+    }
+    std::vector<Item> batch = std::exchange(due, {});
+    lock.Unlock();
+    const bool all_done = RefreshAll(batch);
+    lock.Lock();
+    if (all_done) {
+      retry = kRetryMin;
+      not_before = absl::InfinitePast();
+    } else {
+      for (const Item& item : batch) Push(item);
+      not_before = runtime.Now() + Jitter(retry);
+      retry = std::min(retry * 2, kRetryMax);
+    }
+  }
+  done = true;
+  changed->NotifyAll();
+}
+
+// Leaves in `batch` what has to be tried again; true if nothing.
+bool CellRefresher::State::RefreshAll(std::vector<Item>& batch) {
+  std::vector<Item> failed;
+  for (const Item& item : batch) {
+    {
+      MutexLock lock(mu);
+      if (stopped) break;
+    }
+    std::shared_ptr<Refreshable> what = item.lock();
+    if (what == nullptr) continue;
+    const absl::Status status = what->Refresh(runtime.WallNow() + call_timeout);
+    if (absl::IsUnavailable(status) || absl::IsDeadlineExceeded(status)) failed.push_back(item);
+  }
+  batch = std::move(failed);
+  return batch.empty();
+}
+
+CellRefresher::CellRefresher(Core* core)
+    : state_(std::make_shared<State>(*core->runtime, !core->store->traits().watch, core->options.ttl / 8,
+                                     core->options.call_timeout)) {}
+
+CellRefresher::~CellRefresher() { Stop(absl::InfinitePast()); }
+
+void CellRefresher::Add(const std::shared_ptr<Refreshable>& what) {
+  MutexLock lock(state_->mu);
+  auto& all = state_->all;
+  all.erase(std::remove_if(all.begin(), all.end(), [](const State::Item& item) { return item.expired(); }), all.end());
+  all.push_back(what);
+  if (!state_->polls) return;
+  if (state_->thread == nullptr) state_->next_poll = state_->runtime.Now() + state_->Jitter(state_->poll_period);
+  state_->EnsureThread();
+}
+
+void CellRefresher::Schedule(const std::weak_ptr<Refreshable>& what) {
+  MutexLock lock(state_->mu);
+  if (state_->stopped) return;
+  state_->Push(what);
+  state_->EnsureThread();
+  state_->changed->NotifyAll();
+}
+
+void CellRefresher::EpochChanged() {
+  std::vector<State::Item> all;
+  {
+    MutexLock lock(state_->mu);
+    all = state_->all;
+  }
+  for (const State::Item& item : all) {
+    if (std::shared_ptr<Refreshable> what = item.lock()) what->OnEpochChanged();
+    Schedule(item);
+  }
+}
+
+void CellRefresher::Stop(absl::Time until) {
+  std::unique_ptr<Thread> thread;
+  {
+    MutexLock lock(state_->mu);
+    state_->stopped = true;
+    state_->due.clear();
+    state_->changed->NotifyAll();
+    thread = std::move(state_->thread);
+    if (thread == nullptr) return;
+    const bool inside = thread->IsCurrent();
+    while (!inside && !state_->done && state_->runtime.Now() < until) state_->changed->Wait(state_->mu, until);
+    if (!state_->done) thread->Detach();
+  }
+}
+
+}  // namespace coord::internal

@@ -1,0 +1,220 @@
+// GrantEngine's store calls, each made without the mutex, and what their outcomes mean.
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "coord/internal/grant_engine.h"
+#include "coord/names.h"
+
+namespace coord::internal {
+
+void GrantEngine::Execute(const std::shared_ptr<NameState>& n, Action action, absl::Time until) {
+  switch (action.todo) {
+    case Todo::kNothing:
+      return;
+    case Todo::kRead:
+      return Read(*n, until);
+    case Todo::kReadSession:
+      return ReadSession(*n, action, until);
+    case Todo::kEvict:
+      return Evict(*n, action, until);
+    case Todo::kWrite:
+      return Write(*n, action.change, until);
+  }
+}
+
+void GrantEngine::CameThrough(NameState& n) {
+  n.failures = 0;
+  n.last_error = absl::OkStatus();
+}
+
+// 2 ms at first, doubling to a sixteenth of the ttl, each time somewhere between half of it and all.
+void GrantEngine::BackOff(NameState& n) {
+  n.failures = std::min(n.failures + 1, 16);
+  const absl::Duration bound = std::min(absl::Milliseconds(1) * (1 << n.failures), ttl_ / 16);
+  const double share = 0.5 + static_cast<double>(runtime_.Random() % 1024) / 2048.0;
+  n.backoff_until = runtime_.Now() + bound * share;
+}
+
+void GrantEngine::Failed(NameState& n, const absl::Status& status) {
+  n.last_error = status;
+  BackOff(n);
+  if (absl::IsUnavailable(status) || absl::IsDeadlineExceeded(status)) {
+    FinishAll(n, status, /*try_only=*/true);
+    return;
+  }
+  // Somebody must act; waiting does not help, but a standing candidate has nothing else to do.
+  const std::deque<std::shared_ptr<Request>> requests = n.pending;
+  for (const std::shared_ptr<Request>& request : requests) {
+    if (!request->ask.standing) Finish(n, request, status, nullptr);
+  }
+  n.want_capacity.reset();
+  n.want_value.reset();
+  n.refused = status;
+  if (n.failures == 1) core_->Log(LogLevel::kWarning, absl::StrCat(What(n), ": ", std::string(status.message())));
+}
+
+// ---------------------------------------------------------------------------------------------- the record
+
+// False if it told nothing: then the next look waits.
+bool GrantEngine::AdoptEntry(NameState& n, const kv::Entry& entry, absl::Time looked_at) {
+  if (n.unsettled && entry.revision > n.unsettled_at) n.unsettled = false;
+  if (entry.revision < n.revision) {  // a reader that lags; what is known is newer
+    BackOff(n);
+    return false;
+  }
+  n.looked_at = std::max(n.looked_at, looked_at);
+  n.poll_jitter = 0.75 + static_cast<double>(runtime_.Random() % 1024) / 4096.0;
+  n.verify = false;
+  if (entry.revision == n.revision && n.known && n.record) {
+    Adopt(n, std::move(n.record), n.revision, /*proof=*/true);  // what a push had said is certain now
+    return true;
+  }
+  absl::StatusOr<GrantRecord> record = ParseGrantRecord(entry.value, absl::StrCat("record of ", What(n)));
+  if (record.ok()) {
+    Adopt(n, *std::move(record), entry.revision, /*proof=*/true);
+    return true;
+  }
+  // Whatever it says, it does not name this copy.
+  for (auto& [id, ticket] : n.tickets) core_->session->PostLoss(LoseHolders(ticket));
+  n.tickets.clear();
+  n.record.reset();
+  n.known = false;
+  Failed(n, record.status());
+  return false;
+}
+
+void GrantEngine::AdoptAbsence(NameState& n, absl::Time looked_at) {
+  // A write that expected a revision of a record that is gone can never be applied: revisions do not return.
+  if (n.unsettled && n.unsettled_at != 0) n.unsettled = false;
+  n.looked_at = std::max(n.looked_at, looked_at);
+  n.verify = false;
+  Adopt(n, std::nullopt, 0, /*proof=*/true);
+}
+
+void GrantEngine::Read(NameState& n, absl::Time until) {
+  const std::string key = n.key;
+  const absl::Time sent = runtime_.Now();
+  mu_.Unlock();
+  absl::StatusOr<kv::Entry> entry = core_->store->Get(key, core_->CallDeadline(until));
+  mu_.Lock();
+  if (n.key != key) return;
+  if (entry.ok()) {
+    if (AdoptEntry(n, *entry, sent)) CameThrough(n);
+  } else if (absl::IsNotFound(entry.status())) {
+    CameThrough(n);
+    AdoptAbsence(n, sent);
+  } else {
+    Failed(n, entry.status());
+  }
+}
+
+void GrantEngine::Write(NameState& n, const GrantChange& wanted, absl::Time until) {
+  const std::shared_ptr<const Attachment> attachment = core_->session->Current();
+  if (attachment == nullptr || attachment->life->id != n.session) return;
+  GrantChange change = wanted;
+  change.nonce = core_->Nonce();
+  absl::StatusOr<GrantRecord> next = Apply(n.record, n.revision, attachment->fence_base, change);
+  if (!next.ok()) return Failed(n, next.status());
+  const std::string key = n.key;
+  const std::string value = Format(*next);
+  const kv::Revision expected = n.revision;
+  const absl::Time sent = runtime_.Now();
+  n.written_at = sent;
+  mu_.Unlock();
+  const absl::Time deadline = core_->CallDeadline(until);
+  kv::WriteResult result = expected == 0 ? core_->store->Create(key, value, deadline)
+                                         : core_->store->Update(key, value, expected, deadline);
+  mu_.Lock();
+  if (n.key != key) return;
+  if (result.ok()) {
+    CameThrough(n);
+    n.unsettled = false;
+    if (change.set_capacity) CapacityIs(n, *change.set_capacity);
+    if (result.revision < n.revision) return;  // a push has overtaken the reply
+    n.looked_at = std::max(n.looked_at, sent);
+    if (result.revision > n.revision) Adopt(n, *std::move(next), result.revision, /*proof=*/true);
+    return;
+  }
+  if (absl::IsAborted(result.status) || absl::IsAlreadyExists(result.status) || absl::IsNotFound(result.status)) {
+    core_->counters.conflicts.fetch_add(1, std::memory_order_relaxed);
+    n.last_error = absl::OkStatus();
+    if (++n.failures > 2) BackOff(n);  // the first two at once: one conflict is nothing unusual
+    if (result.current) {
+      AdoptEntry(n, *result.current, sent);
+    } else if (n.revision == expected) {
+      n.verify = true;
+    }
+    return;
+  }
+  if (absl::IsDeadlineExceeded(result.status)) {
+    core_->counters.unknown_outcomes.fetch_add(1, std::memory_order_relaxed);
+    n.unsettled = n.unsettled || n.revision == expected;
+    n.unsettled_at = expected;
+    n.verify = true;
+  }
+  Failed(n, result.status);
+}
+
+// ---------------------------------------------------------------------------------------------- other copies' sessions
+
+void GrantEngine::ReadSession(NameState& n, const Action& action, absl::Time until) {
+  const std::string key = core_->session->KeyOf(n.epoch, action.session);
+  mu_.Unlock();
+  absl::StatusOr<kv::Entry> entry = core_->store->Get(key, core_->CallDeadline(until));
+  absl::Status status = entry.status();
+  if (entry.ok()) {
+    absl::StatusOr<SessionRecord> record = ParseSessionRecord(entry->value, "record of session " + action.session);
+    status = record.status();
+    // Since when it stands counts from the answer: the record may have been written just before it was sent.
+    if (record.ok()) core_->session->table().Observe(action.session, *entry, *record, runtime_.Now());
+  } else if (absl::IsNotFound(status)) {
+    // A missing session proves nothing: it is written down as broken, with the ttl that its grant states, and waited for.
+    SessionRecord broken;
+    broken.mark = SessionMark::kBroken;
+    broken.ttl = action.ttl;
+    broken.since = runtime_.WallNow();
+    broken.nonce = core_->Nonce();
+    kv::WriteResult created = core_->store->Create(key, Format(broken), core_->CallDeadline(until));
+    status = absl::IsAlreadyExists(created.status) ? absl::OkStatus() : created.status;
+    if (created.ok()) {
+      core_->session->table().Observe(action.session, {"", created.revision, std::nullopt}, broken, runtime_.Now());
+    }
+  }
+  mu_.Lock();
+  if (status.ok()) {
+    CameThrough(n);
+  } else {
+    Failed(n, status);
+  }
+}
+
+void GrantEngine::Evict(NameState& n, const Action& action, absl::Time until) {
+  const std::string key = core_->session->KeyOf(n.epoch, action.session);
+  SessionRecord ended = action.sight->record;
+  ended.mark = SessionMark::kEnded;
+  ended.nonce = core_->Nonce();
+  mu_.Unlock();
+  // The check and the end are one: a session that has beaten meanwhile has another revision.
+  kv::WriteResult result =
+      core_->store->Update(key, Format(ended), action.sight->revision, core_->CallDeadline(until));
+  SessionTable& table = core_->session->table();
+  if (result.ok()) {
+    core_->counters.evictions.fetch_add(1, std::memory_order_relaxed);
+    table.Observe(action.session, {"", result.revision, std::nullopt}, ended, runtime_.Now());
+    core_->Log(LogLevel::kInfo, absl::StrCat("session ", action.session, " of copy ", QuoteName(ended.instance),
+                                             " was silent for its ttl and is ended"));
+  } else {
+    table.Forget(action.session);  // the next look reads it
+  }
+  mu_.Lock();
+  const bool answered = result.ok() || absl::IsAborted(result.status) || absl::IsNotFound(result.status);
+  if (answered) {
+    CameThrough(n);
+  } else {
+    Failed(n, result.status);
+  }
+}
+
+}  // namespace coord::internal

@@ -1,0 +1,174 @@
+#include "coord/internal/janitor.h"
+
+#include <algorithm>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "coord/internal/grant_engine.h"
+#include "coord/internal/records.h"
+#include "coord/internal/session.h"
+
+namespace coord::internal {
+
+using kv::internal::MutexLock;
+
+namespace {
+
+constexpr absl::Duration kDeadEpochKeep = absl::Minutes(10);
+
+// "<plugin>/<kind>/<epoch>/..." of the kinds whose keys carry an epoch; empty for others.
+std::string_view EpochOf(std::string_view key, size_t plugin, std::string_view& kind) {
+  const size_t begin = plugin + 1;
+  const size_t kind_end = key.find('/', begin);
+  if (kind_end == std::string_view::npos) return {};
+  kind = key.substr(begin, kind_end - begin);
+  if (kind != "session" && kind != "mutex" && kind != "election" && kind != "semaphore" && kind != "shared_mutex") {
+    return {};
+  }
+  const size_t epoch_end = key.find('/', kind_end + 1);
+  if (epoch_end == std::string_view::npos) return {};
+  return key.substr(kind_end + 1, epoch_end - kind_end - 1);
+}
+
+}  // namespace
+
+Janitor::Janitor(Core* core) : core_(core), wake_(core->runtime->NewCondition()) {}
+
+Janitor::~Janitor() = default;
+
+void Janitor::Start() {
+  {
+    MutexLock lock(mu_);
+    done_ = false;
+  }
+  next_sweep_ = core_->runtime->Now() + core_->options.ttl;
+  thread_ = core_->runtime->StartThread("coord-janitor", [this, core = core_->shared_from_this()] { Run(); });
+}
+
+void Janitor::Stop(absl::Time until) {
+  if (thread_ == nullptr) return;
+  {
+    MutexLock lock(mu_);
+    stopping_ = true;
+    wake_->NotifyAll();
+    while (!done_ && core_->runtime->Now() < until) wake_->Wait(mu_, until);
+    if (!done_) thread_->Detach();
+  }
+  thread_ = nullptr;
+}
+
+void Janitor::Run() {
+  MutexLock lock(mu_);
+  while (!stopping_) {
+    const absl::Duration beat = core_->options.ttl / 3;
+    wake_->Wait(mu_, core_->runtime->Now() + beat);
+    if (stopping_) break;
+    mu_.Unlock();
+    if (core_->session->State() == SessionState::kAttached) {
+      if (core_->runtime->Now() >= next_sweep_) {
+        EndSilentSessions();
+        Sweep();
+        // Copies that started together do not sweep together.
+        const double share = 0.75 + static_cast<double>(core_->runtime->Random() % 1024) / 2048.0;
+        next_sweep_ = core_->runtime->Now() + kSweepInterval * share;
+      }
+      RemoveSome();
+    }
+    mu_.Lock();
+  }
+  done_ = true;
+  wake_->NotifyAll();
+}
+
+void Janitor::EndSilentSessions() {
+  const std::shared_ptr<const Attachment> attachment = core_->session->Current();
+  if (attachment == nullptr) return;
+  for (auto& [session, sight] : core_->session->table().AllSilent(core_->runtime->Now(), kDeletesPerBeat)) {
+    if (session == attachment->life->id) continue;
+    SessionRecord ended = sight.record;
+    ended.mark = SessionMark::kEnded;
+    ended.nonce = core_->Nonce();
+    const kv::WriteResult result =
+        core_->store->Update(core_->session->KeyOf(attachment->epoch, session), Format(ended), sight.revision,
+                             core_->CallDeadline(core_->runtime->Now() + core_->options.ttl));
+    if (result.ok()) {
+      core_->counters.evictions.fetch_add(1, std::memory_order_relaxed);
+      core_->session->table().Observe(session, {"", result.revision, std::nullopt}, ended, core_->runtime->Now());
+    } else {
+      core_->session->table().Forget(session);
+    }
+  }
+}
+
+// Looks through everything of this plugin for what may go one day.
+void Janitor::Sweep() {
+  if (!core_->store->traits().list) return;
+  absl::StatusOr<std::vector<kv::KeyedEntry>> entries = core_->store->List(
+      core_->options.plugin + "/", core_->CallDeadline(core_->runtime->Now() + core_->options.call_timeout));
+  if (!entries.ok()) return;
+  const absl::Time now = core_->runtime->Now();
+  std::unordered_map<std::string, Leftover> before = std::exchange(leftovers_, {});
+  for (const kv::KeyedEntry& entry : *entries) {
+    if (leftovers_.size() >= kMaxRemembered) break;
+    Consider(entry, now);
+    auto found = leftovers_.find(entry.key);
+    auto old = before.find(entry.key);
+    if (found == leftovers_.end() || old == before.end() || old->second.revision != found->second.revision) continue;
+    found->second.first_seen = std::min(found->second.first_seen, old->second.first_seen);
+  }
+}
+
+void Janitor::Consider(const kv::KeyedEntry& entry, absl::Time now) {
+  const std::shared_ptr<const Attachment> attachment = core_->session->Current();
+  std::string_view kind;
+  const std::string_view epoch = EpochOf(entry.key, core_->options.plugin.size(), kind);
+  if (epoch.empty() || attachment == nullptr) return;
+  absl::Duration keep;
+  if (epoch != attachment->epoch) {
+    keep = std::max(kDeadEpochKeep, core_->options.max_ttl * 2);
+  } else if (kind == "session") {
+    absl::StatusOr<SessionRecord> record = ParseSessionRecord(entry.entry.value, "session record");
+    if (!record.ok()) return;
+    if (record->mark != SessionMark::kEnded) {
+      core_->session->table().Observe(std::string_view(entry.key).substr(entry.key.rfind('/') + 1), entry.entry,
+                                      *record, now);
+      return;
+    }
+    keep = kKeepEnded;
+  } else if (kind == "semaphore") {
+    return;  // the record is where the number of permits is kept
+  } else {
+    absl::StatusOr<GrantRecord> record = ParseGrantRecord(entry.entry.value, "lock record");
+    if (!record.ok() || !record->owners.empty() || !record->queue.empty()) return;
+    keep = core_->options.idle_record_ttl;
+  }
+  leftovers_[entry.key] = {entry.entry.revision, now - entry.entry.age.value_or(absl::ZeroDuration()), keep};
+}
+
+bool Janitor::Delete(const std::string& key, kv::Revision revision) {
+  return core_->store->Delete(key, revision, core_->CallDeadline(core_->runtime->Now() + core_->options.ttl)).ok();
+}
+
+// At most kDeletesPerBeat: names that this copy has used itself first.
+bool Janitor::RemoveSome() {
+  if (!core_->store->traits().monotonic_revisions) return false;  // a fence would begin anew
+  const absl::Time now = core_->runtime->Now();
+  int removed = 0;
+  for (const auto& [key, revision] : core_->grants->TakeIdle(now - core_->options.idle_record_ttl, kDeletesPerBeat)) {
+    Delete(key, revision);
+    ++removed;
+  }
+  for (auto it = leftovers_.begin(); it != leftovers_.end() && removed < kDeletesPerBeat;) {
+    if (now < it->second.first_seen + it->second.keep) {
+      ++it;
+      continue;
+    }
+    Delete(it->first, it->second.revision);
+    ++removed;
+    it = leftovers_.erase(it);
+  }
+  return removed > 0;
+}
+
+}  // namespace coord::internal

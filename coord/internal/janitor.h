@@ -1,0 +1,57 @@
+// Removes what nobody needs any more, a little at a time: lock records that stood free and unused, records of dead
+// epochs, session records that ended a day ago; and ends sessions that have fallen silent while nobody waited for them.
+//
+// A record goes when it stood unchanged for long enough on this copy's own steady clock (or by the store's age), by a conditional
+// delete, so that whoever uses it meanwhile is not disturbed.
+
+#ifndef COORD_INTERNAL_JANITOR_H_
+#define COORD_INTERNAL_JANITOR_H_
+
+#include <memory>
+#include <string>
+#include <unordered_map>
+
+#include "coord/internal/core.h"
+
+namespace coord::internal {
+
+class Janitor {
+ public:
+  static constexpr size_t kMaxRemembered = 100000;  // leftovers of others that are remembered from one sweep to the next
+  static constexpr int kDeletesPerBeat = 16;
+  static constexpr absl::Duration kSweepInterval = absl::Hours(1);
+  static constexpr absl::Duration kKeepEnded = absl::Hours(24);
+
+  explicit Janitor(Core* core);
+  ~Janitor();
+
+  void Start();
+  void Stop(absl::Time until);
+
+ private:
+  struct Leftover {
+    kv::Revision revision = 0;
+    absl::Time first_seen;  // steady
+    absl::Duration keep;
+  };
+
+  void Run();
+  void EndSilentSessions();
+  void Sweep();
+  void Consider(const kv::KeyedEntry& entry, absl::Time now);
+  bool RemoveSome();
+  bool Delete(const std::string& key, kv::Revision revision);
+
+  Core* const core_;
+  std::unordered_map<std::string, Leftover> leftovers_;  // of the janitor's thread
+  absl::Time next_sweep_;
+  kv::internal::Mutex mu_;
+  const std::unique_ptr<Condition> wake_;
+  bool stopping_ KV_GUARDED_BY(mu_) = false;
+  bool done_ KV_GUARDED_BY(mu_) = true;
+  std::unique_ptr<Thread> thread_;
+};
+
+}  // namespace coord::internal
+
+#endif  // COORD_INTERNAL_JANITOR_H_
