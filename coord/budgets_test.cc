@@ -181,7 +181,7 @@ TEST_F(BudgetsTest, TenThousandGrantsCostOneWriteABeat) {
     ASSERT_TRUE(IsOk(grant));
     grants.push_back(*std::move(grant));
   }
-  Sleep(kTtl * 2);  // past the janitor's first look
+  Sleep(kTtl * 4);  // past the janitor's first look
   const kv::CallCounts before = All();
   const uint64_t beats = a->Stats().beats;
   Sleep(kTtl * 10);
@@ -199,7 +199,7 @@ TEST_F(BudgetsTest, WhereTheStoreDoesNotProveItsIncarnationABeatAlsoReadsTheEpoc
   auto a = world_.Join(options);
   auto grant = a->Mutex("m").Acquire(Soon());
   ASSERT_TRUE(IsOk(grant));
-  Sleep(kTtl * 2);
+  Sleep(kTtl * 4);
   const kv::CallCounts before = All();
   const kv::CallCounts epoch = world_.store().Snapshot("test/epoch");
   const uint64_t beats = a->Stats().beats;

@@ -2,7 +2,7 @@
 //
 //   coord::CancelSource source;
 //   std::thread([&] { ...; source.Cancel(); });
-//   auto grant = mutex.Acquire(absl::InfiniteFuture(), source.token());   // Cancelled, at once
+//   auto grant = mutex.Acquire(absl::InfiniteFuture(), source.token());   // Cancelled
 //
 // Thread-safe. Copies of a token and of its source share one state.
 

@@ -135,6 +135,7 @@ absl::StatusOr<std::unique_ptr<Cluster>> Cluster::Join(JoinOptions options) {
     raw->grants->SessionJoined();
     if (std::exchange(epoch, raw->EpochId()) != raw->EpochId()) raw->cells->EpochChanged();
   };
+  events.on_ended = [raw](std::string_view session) { raw->grants->SessionEnded(session); };
   core->session = std::make_shared<internal::SessionKeeper>(raw, std::move(events));
   core->janitor = std::make_shared<internal::Janitor>(raw);
   core->cells = std::make_shared<internal::CellEngine>(raw);
@@ -151,7 +152,12 @@ absl::StatusOr<std::unique_ptr<Cluster>> Cluster::Join(JoinOptions options) {
   if (!joined.ok()) return joined;
   std::unique_ptr<Cluster> cluster(new Cluster(core));
   core->grants->Start();
-  if (absl::Status watching = core->hub->Start(); !watching.ok()) return watching;
+  absl::Status watching = core->hub->Start();
+  while ((absl::IsUnavailable(watching) || absl::IsDeadlineExceeded(watching)) && core->runtime->Now() < until) {
+    internal::Pause(*core->runtime, std::min(until, core->runtime->Now() + absl::Milliseconds(50)));
+    watching = core->hub->Start();
+  }
+  if (!watching.ok()) return watching;
   auto bus = core->options.events->MakeBus(core);
   if (bus.ok()) {
     cluster->events_ = *std::move(bus);

@@ -14,7 +14,8 @@
 // Thread safety: all methods, from any thread; also from callbacks, Leave and the destructor included. Handles and grants may outlive the Cluster: calls then
 // return Cancelled, grants are lost.
 //
-// Threads: 7 small ones per Cluster (beats, loss signals, callbacks, four for background writes), and the store's own. No signal handlers are
+// Threads: eight small ones per Cluster (beats, loss signals, callbacks, cleaning, four for background writes), two more that start when values or
+// events need them, and the store's own. No signal handlers are
 // installed. Not fork-safe: fork before joining.
 
 #ifndef COORD_CLUSTER_H_
@@ -81,7 +82,7 @@ class Cluster {
   coord::Stats Stats() const;
 
   // Makes the session `session` of another copy (Inspect shows it) lose: its record is marked broken, the owner's next beat fails and
-  // tells it, and its grants go to others after its ttl, never sooner. NotFound: no such session. OK if it had ended already.
+  // tells it, and its grants go to others as soon as it has been told, or else after its ttl. NotFound: no such session. OK if it had ended already.
   absl::Status Break(std::string_view session, absl::Time deadline);
 
  private:

@@ -142,12 +142,14 @@ class Standing : public std::enable_shared_from_this<Standing> {
       term_ = term;
     }
     term->OnLost([self = shared_from_this(), fence = term->fence()] { self->OnLoss(fence); });
-    {
-      MutexLock lock(mu_);
-      if (term_ != term || term->Lost()) return;  // a term that is over already is not announced
-      told_ = true;
-    }
-    if (options_.on_elected) gate_.Run([&] { options_.on_elected(term); });
+    gate_.Run([&] {
+      {
+        MutexLock lock(mu_);
+        if (term_ != term || term->Lost()) return;  // a term that is over already is not announced
+        told_ = true;
+      }
+      if (options_.on_elected) options_.on_elected(term);
+    });
   }
 
   void OnLoss(uint64_t fence) {
@@ -174,7 +176,7 @@ class Standing : public std::enable_shared_from_this<Standing> {
   std::shared_ptr<Grant> term_ KV_GUARDED_BY(mu_);
   bool campaigning_ KV_GUARDED_BY(mu_) = false;  // a request is under way
   bool told_ KV_GUARDED_BY(mu_) = false;         // on_elected was called for the present term
-  bool withdrawn_ KV_GUARDED_BY(mu_) = false;  // its candidate is gone
+  bool withdrawn_ KV_GUARDED_BY(mu_) = false;    // its candidate is gone
 };
 
 class StandingCandidate final : public Candidate {

@@ -35,7 +35,7 @@ struct CandidateOptions {
   std::string value;
   // On the Cluster's callback thread: this copy leads from now on, with this fence. The grant is the term: check Lost() while working.
   std::function<void(std::shared_ptr<const Grant> term)> on_elected;
-  // On the Cluster's loss thread: the term has ended by loss (not by StepDown or the destructor). The candidate is standing again by itself.
+  // On the Cluster's loss thread, so perhaps while on_elected still runs: the term has ended by loss (not by StepDown or the destructor). The candidate is standing again by itself.
   std::function<void()> on_lost;
   // On the callback thread: another term has begun, of this copy or another. Terms that follow quickly may be skipped; the last never is.
   std::function<void(const LeaderInfo&)> on_new_leader;

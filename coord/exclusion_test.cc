@@ -221,8 +221,8 @@ class Chaos {
     runtime.SleepFor(absl::Milliseconds(Pick(Pick(4) == 0 ? 4000 : 50)));
     bool lost = false;
     if (Pick(8) == 0) {
-      { Grant gone = std::move(grant); }
-      lost = *signals > 0;  // it cannot be asked any more
+      lost = grant.Lost();
+      grant = Grant();
     } else {
       const absl::Status released = grant.Release(absl::Milliseconds(Pick(3) == 0 ? 0 : 2000));
       lost = absl::IsFailedPrecondition(released);
@@ -306,11 +306,15 @@ class Chaos {
     JoinOptions options = world_.Options("last");
     Shaped(options)->shape.age = false;
     auto last = world_.Join(options);
-    uint32_t weight = 1;
-    {
-      absl::StatusOr<Grant> grant = absl::UnavailableError("");
-      for (int i = 0; i < 100 && !grant.ok(); ++i) grant = Acquire(*last, weight, world_.In(kTtl * 3), {});
-      EXPECT_TRUE(IsOk(grant));
+    const absl::Time deadline = world_.In(kTtl * 3);
+    if (plan_.kind == Kind::kSemaphore) {
+      EXPECT_TRUE(IsOk(last->Semaphore("x", 3).Acquire(3, deadline)));
+    } else if (plan_.kind == Kind::kSharedMutex) {
+      EXPECT_TRUE(IsOk(last->SharedMutex("x").Acquire(deadline)));
+    } else if (plan_.kind == Kind::kElection) {
+      EXPECT_TRUE(IsOk(last->Election("x").Campaign("", deadline)));
+    } else {
+      EXPECT_TRUE(IsOk(last->Mutex("x").Acquire(deadline)));
     }
     world_.runtime().SleepFor(absl::Seconds(1));
     if (plan_.kind != Kind::kRetain) {

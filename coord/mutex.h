@@ -38,7 +38,7 @@ struct GrantName;
 }  // namespace internal
 
 struct MutexOptions {
-  // Keep the lock after a release while no other copy wants it, so that this copy takes it again without a store call. For a lock that one
+  // Keep the lock after a release while no other copy waits for it, for a ttl at most, so that this copy takes it again without a store call. For a lock that one
   // copy takes often. Others pay one more write when they come.
   bool retain = false;
   // A new fence with every grant, also when threads of one copy pass the lock on: then each passing is a write. For data that

@@ -30,7 +30,10 @@ World::World(uint64_t seed) : runtime_(WithSeed(seed)) {
   counting_ = std::make_shared<kv::CountingStore>(faulty_);
 }
 
-World::~World() { watches_->Stop(absl::InfiniteFuture()); }
+World::~World() {
+  watches_->Stop(absl::InfiniteFuture());
+  runtime_.RunUntilIdle();  // threads that were left behind come to their end
+}
 
 JoinOptions World::Options(const std::string& instance) {
   JoinOptions options;

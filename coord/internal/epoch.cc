@@ -22,17 +22,18 @@ EpochRecord EpochKeeper::Fresh(bool settled) const {
   record.created_us = static_cast<uint64_t>(std::max<int64_t>(absl::ToUnixMicros(core_->runtime->WallNow()), 1));
   // Above every fence that could have been given out under the epochs that this copy has known.
   if (newest_created_us_ != 0) {
-    record.created_us = std::max(record.created_us, newest_created_us_ + core_->guard->highest() + 1);
+    record.created_us = std::max(record.created_us, newest_created_us_ + core_->guard->highest_ever() + 1);
   }
   record.settled = settled;
-  record.max_ttl = core_->options.max_ttl;
+  // The deployment's, not this copy's own: a copy with a longer ttl than this one's limit may still be valid.
+  record.max_ttl = std::max(record_.max_ttl, core_->options.max_ttl);
   return record;
 }
 
 // Fences that were given out under an earlier epoch could be above those of `record`.
 bool EpochKeeper::TooLow(const EpochRecord& record) const {
   return !record_.id.empty() && record.id != record_.id &&
-         record.created_us <= newest_created_us_ + core_->guard->highest();
+         record.created_us <= newest_created_us_ + core_->guard->highest_ever();
 }
 
 absl::StatusOr<std::optional<kv::Entry>> EpochKeeper::Read(absl::Time until) {

@@ -1,5 +1,6 @@
 #include "coord/internal/executor.h"
 
+#include <atomic>
 #include <utility>
 
 namespace coord::internal {
@@ -12,6 +13,7 @@ struct Executor::State {
 
   void Run() KV_EXCLUDES(mu) {
     MutexLock lock(mu);
+    thread_id.store(runtime.CurrentThread(), std::memory_order_release);
     for (;;) {
       while (queue.empty() && !stopping) changed->Wait(mu, absl::InfiniteFuture());
       if (queue.empty() || (stopping && runtime.Now() >= stop_at)) break;
@@ -25,6 +27,7 @@ struct Executor::State {
     std::deque<std::function<void()>> dropped = std::move(queue);
     queue.clear();
     done = true;
+    thread_id.store(0, std::memory_order_release);
     changed->NotifyAll();
     lock.Unlock();
     dropped.clear();
@@ -37,6 +40,7 @@ struct Executor::State {
   bool stopping KV_GUARDED_BY(mu) = false;
   absl::Time stop_at KV_GUARDED_BY(mu);
   bool done KV_GUARDED_BY(mu) = false;
+  std::atomic<uint64_t> thread_id{0};
   const std::unique_ptr<Condition> changed;
 };
 
@@ -55,22 +59,26 @@ bool Executor::Post(std::function<void()> fn) {
 }
 
 void Executor::Stop(absl::Time until) {
-  if (thread_ == nullptr) return;
-  const bool inside = thread_->IsCurrent();
-  {
-    MutexLock lock(state_->mu);
-    if (!state_->stopping) {
-      state_->stopping = true;
-      state_->stop_at = until;
-    }
-    state_->changed->NotifyAll();
-    // A user's function that never returns must not hold up whoever stops: it is left behind.
-    while (!inside && !state_->done && state_->runtime.Now() < until) state_->changed->Wait(state_->mu, until);
-    if (!state_->done) thread_->Detach();
+  const bool inside = IsCurrent();
+  std::unique_ptr<Thread> ended;
+  MutexLock lock(state_->mu);
+  if (!state_->stopping) {
+    state_->stopping = true;
+    state_->stop_at = until;
   }
-  if (!inside) thread_ = nullptr;
+  state_->changed->NotifyAll();
+  // A user's function that never returns must not hold up whoever stops: it is left behind.
+  while (!inside && !state_->done && state_->runtime.Now() < until) state_->changed->Wait(state_->mu, until);
+  if (thread_ == nullptr) return;
+  if (!state_->done) thread_->Detach();
+  if (!inside) ended = std::move(thread_);
+  lock.Unlock();
+  ended.reset();
+  lock.Lock();
 }
 
-bool Executor::IsCurrent() const { return thread_ != nullptr && thread_->IsCurrent(); }
+bool Executor::IsCurrent() const {
+  return state_->thread_id.load(std::memory_order_acquire) == state_->runtime.CurrentThread();
+}
 
 }  // namespace coord::internal

@@ -33,7 +33,7 @@ class Executor {
  private:
   struct State;
   std::shared_ptr<State> state_;
-  std::unique_ptr<Thread> thread_;
+  std::unique_ptr<Thread> thread_;  // guarded by the State's mutex
 };
 
 }  // namespace coord::internal

@@ -32,7 +32,8 @@ void GrantEngine::CameThrough(NameState& n) {
 // 2 ms at first, doubling to a sixteenth of the ttl, each time somewhere between half of it and all.
 void GrantEngine::BackOff(NameState& n) {
   n.failures = std::min(n.failures + 1, 16);
-  const absl::Duration bound = std::min(absl::Milliseconds(1) * (1 << n.failures), ttl_ / 16);
+  const int times = std::max(n.failures, std::min(n.conflicts, 16));
+  const absl::Duration bound = std::min(absl::Milliseconds(1) * (1 << times), ttl_ / 16);
   const double share = 0.5 + static_cast<double>(runtime_.Random() % 1024) / 2048.0;
   n.backoff_until = runtime_.Now() + bound * share;
 }
@@ -52,7 +53,10 @@ void GrantEngine::Failed(NameState& n, const absl::Status& status) {
   n.want_capacity.reset();
   n.want_value.reset();
   n.refused = status;
-  if (n.failures == 1) core_->Log(LogLevel::kWarning, absl::StrCat(What(n), ": ", std::string(status.message())));
+  if (n.failures > 1) return;
+  // Not here: this is under the mutex.
+  const std::string line = absl::StrCat(What(n), ": ", std::string(status.message()));
+  core_->callbacks->Post([core = core_->shared_from_this(), line] { core->Log(LogLevel::kWarning, line); });
 }
 
 // ---------------------------------------------------------------------------------------------- the record
@@ -60,11 +64,12 @@ void GrantEngine::Failed(NameState& n, const absl::Status& status) {
 // False if it told nothing: then the next look waits.
 bool GrantEngine::AdoptEntry(NameState& n, const kv::Entry& entry, absl::Time looked_at) {
   if (n.unsettled && entry.revision > n.unsettled_at) n.unsettled = false;
-  if (entry.revision < n.revision) {  // a reader that lags; what is known is newer
+  if (entry.revision < n.floor) {  // a reader that lags; what is known is newer
     BackOff(n);
     return false;
   }
   n.looked_at = std::max(n.looked_at, looked_at);
+  n.answered_at = runtime_.Now();
   n.poll_jitter = 0.75 + static_cast<double>(runtime_.Random() % 1024) / 4096.0;
   n.verify = false;
   if (entry.revision == n.revision && n.known && n.record) {
@@ -89,6 +94,7 @@ void GrantEngine::AdoptAbsence(NameState& n, absl::Time looked_at) {
   // A write that expected a revision of a record that is gone can never be applied: revisions do not return.
   if (n.unsettled && n.unsettled_at != 0) n.unsettled = false;
   n.looked_at = std::max(n.looked_at, looked_at);
+  n.answered_at = runtime_.Now();
   n.verify = false;
   Adopt(n, std::nullopt, 0, /*proof=*/true);
 }
@@ -119,6 +125,11 @@ void GrantEngine::Write(NameState& n, const GrantChange& wanted, absl::Time unti
   if (!next.ok()) return Failed(n, next.status());
   const std::string key = n.key;
   const std::string value = Format(*next);
+  if (value.size() > core_->store->traits().max_value_bytes) {
+    return Failed(n, absl::ResourceExhaustedError(absl::StrCat("the record would have ", value.size(), " bytes; the store takes ",
+                                                               core_->store->traits().max_value_bytes,
+                                                               ": fewer copies at a time must wait")));
+  }
   const kv::Revision expected = n.revision;
   const absl::Time sent = runtime_.Now();
   n.written_at = sent;
@@ -130,7 +141,9 @@ void GrantEngine::Write(NameState& n, const GrantChange& wanted, absl::Time unti
   if (n.key != key) return;
   if (result.ok()) {
     CameThrough(n);
+    n.conflicts = 0;
     n.unsettled = false;
+    n.answered_at = runtime_.Now();
     if (change.set_capacity) CapacityIs(n, *change.set_capacity);
     if (result.revision < n.revision) return;  // a push has overtaken the reply
     n.looked_at = std::max(n.looked_at, sent);
@@ -140,7 +153,7 @@ void GrantEngine::Write(NameState& n, const GrantChange& wanted, absl::Time unti
   if (absl::IsAborted(result.status) || absl::IsAlreadyExists(result.status) || absl::IsNotFound(result.status)) {
     core_->counters.conflicts.fetch_add(1, std::memory_order_relaxed);
     n.last_error = absl::OkStatus();
-    if (++n.failures > 2) BackOff(n);  // the first two at once: one conflict is nothing unusual
+    if (++n.conflicts > 2) BackOff(n);  // the first two at once: one conflict is nothing unusual
     if (result.current) {
       AdoptEntry(n, *result.current, sent);
     } else if (n.revision == expected) {
@@ -158,6 +171,12 @@ void GrantEngine::Write(NameState& n, const GrantChange& wanted, absl::Time unti
 }
 
 // ---------------------------------------------------------------------------------------------- other copies' sessions
+
+// What is wrong with another copy's session is no reason to end the waits here.
+void GrantEngine::Inquired(NameState& n, const absl::Status& status) {
+  if (status.ok()) return CameThrough(n);
+  Failed(n, absl::IsDeadlineExceeded(status) ? status : absl::UnavailableError(std::string(status.message())));
+}
 
 void GrantEngine::ReadSession(NameState& n, const Action& action, absl::Time until) {
   const std::string key = core_->session->KeyOf(n.epoch, action.session);
@@ -183,11 +202,7 @@ void GrantEngine::ReadSession(NameState& n, const Action& action, absl::Time unt
     }
   }
   mu_.Lock();
-  if (status.ok()) {
-    CameThrough(n);
-  } else {
-    Failed(n, status);
-  }
+  Inquired(n, status);
 }
 
 void GrantEngine::Evict(NameState& n, const Action& action, absl::Time until) {
@@ -209,12 +224,8 @@ void GrantEngine::Evict(NameState& n, const Action& action, absl::Time until) {
     table.Forget(action.session);  // the next look reads it
   }
   mu_.Lock();
-  const bool answered = result.ok() || absl::IsAborted(result.status) || absl::IsNotFound(result.status);
-  if (answered) {
-    CameThrough(n);
-  } else {
-    Failed(n, result.status);
-  }
+  const bool answered = absl::IsAborted(result.status) || absl::IsNotFound(result.status);
+  Inquired(n, answered ? absl::OkStatus() : result.status);
 }
 
 }  // namespace coord::internal

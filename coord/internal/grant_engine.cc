@@ -98,11 +98,12 @@ void GrantEngine::Finish(NameState& n, const std::shared_ptr<Request>& request, 
   request->held = std::move(held);
   if (request->wake != nullptr) request->wake->NotifyAll();
   if (!request->done) return;
-  core_->callbacks->Post([request] {
+  const auto deliver = [request] {
     request->cancel.Forget(request->cancel_id);
     if (!request->status.ok()) return request->done(request->status);
     request->done(Grant(std::move(request->held)));
-  });
+  };
+  if (!core_->callbacks->Post(deliver)) core_->session->PostLoss({deliver});  // full: never drop a grant
 }
 
 void GrantEngine::FinishAll(NameState& n, const absl::Status& status, bool try_only) {
@@ -220,8 +221,7 @@ std::vector<std::function<void()>> GrantEngine::LoseHolders(LocalTicket& ticket)
 // Drives `n` until `reached`, and waits where another thread drives. `what` was to become true, for the error.
 absl::Status GrantEngine::WaitFor(NameState& n, absl::Time until, const std::function<bool()>& reached,
                                   const char* what) {
-  const std::shared_ptr<NameState> shared = states_.at(absl::StrCat(n.kind, "/", EscapeName(n.name)));
-  Drive(shared, until, reached);
+  Drive(n.shared_from_this(), until, reached);
   while (!reached() && runtime_.Now() < until && !stopped_) n.changed->Wait(mu_, until);
   if (reached()) return absl::OkStatus();
   if (stopped_) return Left();
@@ -238,6 +238,10 @@ absl::Status GrantEngine::Release(const std::shared_ptr<Held>& held, absl::Durat
   if (held->released.exchange(true)) return absl::OkStatus();
   auto found = states_.find(absl::StrCat(held->name->kind, "/", EscapeName(held->name->name)));
   const std::shared_ptr<NameState> n = found == states_.end() ? nullptr : found->second;
+  if (!valid && n != nullptr && n->session == held->session->id) {
+    // Were the session to go on after all, nothing must be left behind.
+    core_->session->Lose("a grant of it was found to be past its time");
+  }
   if (!valid || n == nullptr || held->lost) {
     return absl::FailedPreconditionError(absl::StrCat(held->name->kind, " ", QuoteName(held->name->name),
                                                       " was lost before it was released; nothing was written"));
@@ -249,15 +253,22 @@ absl::Status GrantEngine::Release(const std::shared_ptr<Held>& held, absl::Durat
   std::vector<std::shared_ptr<Held>>& holders = ticket->second.holders;
   holders.erase(std::remove(holders.begin(), holders.end(), held), holders.end());
   n->used_at = runtime_.Now();
+  ticket->second.retained = false;
   // Passed on, retained, or out of the record.
+  bool lost = false;
   const auto settled = [&] {
-    if (n->tickets.count(id) != 0 || n->session != session) return !n->busy || n->tickets.count(id) == 0;
+    if (n->session != session) return lost = true;
+    const auto now = n->tickets.find(id);
+    if (now != n->tickets.end()) return now->second.retained || !now->second.holders.empty();
     const GrantEntry* own = n->record ? FindOwner(*n->record, session) : nullptr;
     if (own == nullptr) return !n->unsettled;
     return std::none_of(own->tickets.begin(), own->tickets.end(), [&](const Ticket& t) { return t.id == id; });
   };
   if (!holders.empty()) return absl::OkStatus();  // other readers of this copy hold on
-  return WaitFor(*n, until, settled, "its release");
+  const absl::Status status = WaitFor(*n, until, settled, "its release");
+  if (!status.ok() || !lost) return status;
+  return absl::UnavailableError(
+      absl::StrCat(What(*n), ": the session ended before the release was stored; others take over by that"));
 }
 
 absl::Status GrantEngine::Downgrade(const std::shared_ptr<Held>& held, absl::Time deadline) {
@@ -300,8 +311,14 @@ absl::Status GrantEngine::SetPermits(const std::shared_ptr<const GrantName>& nam
   n->refused = absl::OkStatus();
   const auto reached = [&] { return !n->want_capacity || *n->want_capacity != permits; };
   absl::Status status = WaitFor(*n, runtime_.SteadyDeadline(deadline), reached, "the new number of permits");
-  if (!status.ok()) n->want_capacity.reset();
-  return status.ok() ? n->refused : status;
+  if (!status.ok()) {
+    if (n->want_capacity == permits) n->want_capacity.reset();
+    return status;
+  }
+  if (!n->refused.ok()) return n->refused;
+  if (n->record && n->record->capacity == permits) return absl::OkStatus();
+  return absl::AbortedError(absl::StrCat(What(*n), ": another SetPermits came in between; the number is ",
+                                         n->record ? n->record->capacity : n->capacity, " now"));
 }
 
 absl::Status GrantEngine::Proclaim(const std::shared_ptr<Held>& held, std::string_view value, absl::Time deadline) {
@@ -326,7 +343,11 @@ absl::Status GrantEngine::Proclaim(const std::shared_ptr<Held>& held, std::strin
   absl::Status status = WaitFor(*n, runtime_.SteadyDeadline(deadline), reached, "the proclaimed value");
   if (!status.ok()) return status;
   if (!n->refused.ok()) return n->refused;
-  if (!lost) return status;
+  if (!lost) {
+    const GrantEntry* own = FindOwner(*n->record, held->session->id);
+    if (own != nullptr && own->value == *ask.value) return status;
+    return absl::AbortedError(absl::StrCat(What(*n), ": another Proclaim of this copy came in between"));
+  }
   return absl::FailedPreconditionError(absl::StrCat(What(*n), ": the term ended before its new value was stored"));
 }
 
@@ -371,9 +392,9 @@ absl::StatusOr<std::shared_ptr<LeaderCell>> GrantEngine::Leader(const std::share
   std::shared_ptr<LeaderCell> cell = LeaderWithoutRead(*name);
   MutexLock lock(mu_);
   const std::shared_ptr<NameState> n = State(*name);
-  if (!n->known) n->verify = true;
+  if (!n->known || !watch_) n->verify = true;
   n->refused = absl::OkStatus();
-  const auto looked = [&] { return n->known || !n->refused.ok(); };
+  const auto looked = [&] { return (n->known && !n->verify) || !n->refused.ok(); };
   absl::Status status = WaitFor(*n, runtime_.SteadyDeadline(deadline), looked, "the first look");
   if (!status.ok()) return status;
   if (!n->known) return n->refused;
@@ -426,11 +447,11 @@ void GrantEngine::Drive(const std::shared_ptr<NameState>& n, absl::Time until, c
 
 // Queues `n` for the workers at `due` (steady). While somebody drives it nothing is queued: the driver looks again.
 void GrantEngine::Schedule(NameState& n, absl::Time due) {
-  if (n.queued != absl::InfiniteFuture()) queue_.erase({n.queued, &n});
+  if (n.queued != absl::InfiniteFuture()) queue_.erase({n.queued, n.shared_from_this()});
   n.queued = absl::InfiniteFuture();
   if (n.busy || due == absl::InfiniteFuture() || stopped_) return;
   n.queued = due;
-  queue_.insert({due, &n});
+  queue_.insert({due, n.shared_from_this()});
   WakeWorkers();
 }
 
@@ -449,12 +470,11 @@ void GrantEngine::WorkerThread() {
       sleeps_.erase(sleep);
       continue;
     }
-    NameState* const next = queue_.begin()->second;
+    const std::shared_ptr<NameState> next = queue_.begin()->second;
     queue_.erase(queue_.begin());
     next->queued = absl::InfiniteFuture();
     WakeWorkers();  // this one may be away for as long as a call takes
-    const std::shared_ptr<NameState> n = states_.at(absl::StrCat(next->kind, "/", EscapeName(next->name)));
-    Drive(n, absl::InfiniteFuture(), [] { return false; });
+    Drive(next, absl::InfiniteFuture(), [] { return false; });
   }
   --workers_running_;
   work_->NotifyAll();
@@ -527,6 +547,7 @@ std::vector<std::function<void()>> GrantEngine::SessionLost(const SessionLife& l
     for (const std::shared_ptr<Request>& request : n->pending) request->ticket = 0;
     n->changed->NotifyAll();
   }
+  unsettled_.clear();
   return callbacks;
 }
 
@@ -535,6 +556,34 @@ void GrantEngine::SessionJoined() {
   for (auto& [name, n] : states_) {
     n->backoff_until = absl::InfinitePast();
     if (Interested(*n)) Schedule(*n, runtime_.Now());
+  }
+}
+
+// Runs `callbacks` on the thread of losses and waits for them, for half of the time until `until` at most: nobody is
+// to own what this copy still believes to hold.
+void GrantEngine::TellLosses(std::vector<std::function<void()>> callbacks, absl::Time until) {
+  if (callbacks.empty()) return;
+  const auto told = std::make_shared<bool>(false);
+  callbacks.push_back([this, core = core_->shared_from_this(), told] {
+    MutexLock lock(mu_);
+    *told = true;
+    work_->NotifyAll();
+  });
+  core_->session->PostLoss(std::move(callbacks));
+  if (core_->session->OnLossThread()) return;
+  MutexLock lock(mu_);
+  const absl::Time patience = runtime_.Now() + (until - runtime_.Now()) / 2;
+  while (!*told && runtime_.Now() < patience) work_->Wait(mu_, patience);
+}
+
+// On the store's watch thread: who waits behind that session may take it out now.
+void GrantEngine::SessionEnded(std::string_view session) {
+  MutexLock lock(mu_);
+  for (auto& [name, n] : states_) {
+    if (n->pending.empty() || !n->record) continue;
+    if (FindOwner(*n->record, session) != nullptr || FindWaiter(*n->record, session) != nullptr) {
+      Schedule(*n, runtime_.Now());
+    }
   }
 }
 
@@ -557,16 +606,18 @@ absl::Status GrantEngine::Close(absl::Time until) {
       n->leader = nullptr;
       n->verify = false;
       n->changed->NotifyAll();
-      if (!n->busy && !n->unsettled && !OwnLeftovers(*n)) continue;
-      dirty.push_back(n);
-      n->backoff_until = absl::InfinitePast();
-      // Those that others wait for come first.
-      const bool wanted = n->record && OthersWait(*n->record, n->session);
-      Schedule(*n, runtime_.Now() - (wanted ? absl::Seconds(1) : absl::ZeroDuration()));
+      if (n->busy || n->unsettled || OwnLeftovers(*n)) dirty.push_back(n);
     }
   }
-  core_->session->PostLoss(std::move(callbacks));
+  TellLosses(std::move(callbacks), until);
   MutexLock lock(mu_);
+  losses_told_ = true;
+  for (const std::shared_ptr<NameState>& n : dirty) {
+    n->backoff_until = absl::InfinitePast();
+    // Those that others wait for come first.
+    const bool wanted = n->record && OthersWait(*n->record, n->session);
+    Schedule(*n, runtime_.Now() - (wanted ? absl::Seconds(1) : absl::ZeroDuration()));
+  }
   const auto clean = [&](const NameState& n) {
     mu_.AssertHeld();
     return !n.busy && !n.unsettled && !OwnLeftovers(n);
@@ -594,12 +645,12 @@ absl::Status GrantEngine::Close(absl::Time until) {
       absl::StrCat(left, " locks could not be handed over in the store; others take them once the session has ended"));
 }
 
-std::vector<std::pair<std::string, kv::Revision>> GrantEngine::TakeIdle(absl::Time unused_since, size_t limit) {
+std::vector<std::pair<std::string, kv::Revision>> GrantEngine::TakeIdle(absl::Time unused_since) {
   std::vector<std::pair<std::string, kv::Revision>> idle;
   MutexLock lock(mu_);
-  for (auto it = states_.begin(); it != states_.end() && idle.size() < limit;) {
+  for (auto it = states_.begin(); it != states_.end();) {
     const std::shared_ptr<NameState> n = it->second;
-    const bool unused = !n->busy && !Interested(*n) && n->used_at < unused_since;
+    const bool unused = !n->busy && !Interested(*n) && std::max(n->used_at, n->changed_at) < unused_since;
     if (!unused) {
       ++it;
       continue;

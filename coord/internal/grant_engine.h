@@ -58,14 +58,16 @@ class GrantEngine {
   // From the session keeper.
   std::vector<std::function<void()>> SessionLost(const SessionLife& life);
   void SessionJoined();
+  void SessionEnded(std::string_view session);
 
   // Ends all waits with Cancelled, loses all grants, and gives them up in the store by `until`, those that others wait for first. Unavailable
   // tells how many are left. Then stops the workers.
   absl::Status Close(absl::Time until);
 
   size_t held_count() const;
-  // For the janitor: names that this copy has no interest in any more, with the free record's revision; the state is forgotten.
-  std::vector<std::pair<std::string, kv::Revision>> TakeIdle(absl::Time unused_since, size_t limit);
+  // For the janitor: forgets the names in which this copy has had no interest, and that nobody was seen to use, since
+  // then (steady), and returns the keys and revisions of those whose record is free.
+  std::vector<std::pair<std::string, kv::Revision>> TakeIdle(absl::Time unused_since);
 
  private:
   enum class Todo { kNothing, kRead, kReadSession, kEvict, kWrite };
@@ -100,6 +102,7 @@ class GrantEngine {
       KV_REQUIRES(mu_);
   void Schedule(NameState& n, absl::Time due) KV_REQUIRES(mu_);
   void WakeWorkers() KV_REQUIRES(mu_);
+  void TellLosses(std::vector<std::function<void()>> callbacks, absl::Time until);
   void WorkerThread();
   void OnEvent(const kv::WatchEvent& event);
   void OnPush(NameState& n, const kv::WatchEvent& event) KV_REQUIRES(mu_);
@@ -109,7 +112,7 @@ class GrantEngine {
   bool Attached(NameState& n, absl::Time now, std::shared_ptr<const Attachment>& attachment) KV_REQUIRES(mu_);
   void DropBadRequests(NameState& n, absl::Time now) KV_REQUIRES(mu_);
   bool AdmitLocally(NameState& n, absl::Time now, bool& look_first) KV_REQUIRES(mu_);
-  void GiveUpFree(NameState& n) KV_REQUIRES(mu_);
+  void GiveUpFree(NameState& n, absl::Time now) KV_REQUIRES(mu_);
   bool Interested(const NameState& n) const KV_REQUIRES(mu_);
   bool OwnLeftovers(const NameState& n) const KV_REQUIRES(mu_);
   absl::Duration ReadInterval(const NameState& n) const KV_REQUIRES(mu_);
@@ -132,6 +135,7 @@ class GrantEngine {
   bool AdoptEntry(NameState& n, const kv::Entry& entry, absl::Time looked_at) KV_REQUIRES(mu_);
   void AdoptAbsence(NameState& n, absl::Time looked_at) KV_REQUIRES(mu_);
   void Failed(NameState& n, const absl::Status& status) KV_REQUIRES(mu_);
+  void Inquired(NameState& n, const absl::Status& status) KV_REQUIRES(mu_);
   void CameThrough(NameState& n) KV_REQUIRES(mu_);
   void BackOff(NameState& n) KV_REQUIRES(mu_);
   std::string What(const NameState& n) const;
@@ -144,13 +148,14 @@ class GrantEngine {
 
   mutable kv::internal::Mutex mu_;
   States states_ KV_GUARDED_BY(mu_);  // by "<kind>/<escaped name>"
-  std::set<std::pair<absl::Time, NameState*>> queue_ KV_GUARDED_BY(mu_);
+  std::set<std::pair<absl::Time, std::shared_ptr<NameState>>> queue_ KV_GUARDED_BY(mu_);
   std::multiset<absl::Time> sleeps_ KV_GUARDED_BY(mu_);  // until when each sleeping worker sleeps
   std::set<NameState*> unsettled_ KV_GUARDED_BY(mu_);
   std::string ticket_session_ KV_GUARDED_BY(mu_);
   uint64_t last_ticket_ KV_GUARDED_BY(mu_) = 0;
   bool resyncing_ KV_GUARDED_BY(mu_) = false;
   bool closing_ KV_GUARDED_BY(mu_) = false;
+  bool losses_told_ KV_GUARDED_BY(mu_) = false;  // while closing: give-ups may begin
   bool stopped_ KV_GUARDED_BY(mu_) = false;
   int workers_running_ KV_GUARDED_BY(mu_) = 0;
   const std::unique_ptr<Condition> work_;

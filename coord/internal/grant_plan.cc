@@ -97,6 +97,8 @@ void GrantEngine::DropBadRequests(NameState& n, absl::Time now) {
     absl::Status refused;
     if (request->done && request->deadline <= now) {
       refused = TimedOut(n);
+    } else if (n.record && request->name->capacity != n.record->capacity && n.looked_at < request->asked) {
+      n.verify = true;  // the view may be of before somebody's SetPermits
     } else if (n.record && request->name->capacity != n.record->capacity) {
       refused = absl::FailedPreconditionError(absl::StrCat(
           What(n), " has ", n.record->capacity, " permits, and this handle was made with ",
@@ -134,11 +136,13 @@ bool GrantEngine::AdmitLocally(NameState& n, absl::Time now, bool& look_first) {
   return true;
 }
 
-// Tickets that nobody here holds go, from here first, unless they are retained.
-void GrantEngine::GiveUpFree(NameState& n) {
+// Tickets that nobody here holds go, from here first, unless they are retained: while nobody else waits, and no longer
+// than a ttl without use, for others may only try, which leaves no trace.
+void GrantEngine::GiveUpFree(NameState& n, absl::Time now) {
+  const bool retain = n.retain && !closing_ && n.record && !OthersWait(*n.record, n.session) && n.pending.empty() &&
+                      now < n.used_at + ttl_;
   for (auto it = n.tickets.begin(); it != n.tickets.end();) {
-    const bool retain = n.retain && !closing_ && n.record && !OthersWait(*n.record, n.session) &&
-                        n.pending.empty();
+    it->second.retained = it->second.holders.empty() && retain;
     it = it->second.holders.empty() && !retain ? n.tickets.erase(it) : std::next(it);
   }
   if (n.tickets.empty()) n.want_value.reset();  // it went with the term
@@ -247,10 +251,11 @@ GrantEngine::Action GrantEngine::Next(NameState& n) {
               /*try_only=*/true);
     return action;
   }
+  if (closing_ && !losses_told_) return action;
   if (!Interested(n)) {
     // Without a watch a name that was written lately is still looked at now and then.
     if (!watch_ && n.known && now < n.written_at + absl::Hours(1)) {
-      action.due = n.looked_at + ttl_;
+      action.due = std::max(n.looked_at, n.answered_at) + ttl_;
       if (now >= action.due) action.todo = Todo::kRead;
     }
     return action;
@@ -269,7 +274,7 @@ GrantEngine::Action GrantEngine::Next(NameState& n) {
   }
   const bool try_blind = !watch_ && !n.pending.empty() && n.pending.front()->ask.try_only &&
                          n.looked_at < n.pending.front()->asked;
-  if (!n.known || n.verify || try_blind || now >= n.looked_at + ReadInterval(n)) {
+  if (!n.known || n.verify || try_blind || now >= std::max(n.looked_at, n.answered_at) + ReadInterval(n)) {
     action.todo = Todo::kRead;
     return action;
   }
@@ -279,11 +284,12 @@ GrantEngine::Action GrantEngine::Next(NameState& n) {
   const bool free = std::any_of(n.tickets.begin(), n.tickets.end(),
                                 [](const auto& ticket) { return ticket.second.holders.empty(); });
   if (free && n.retain && now >= n.looked_at + ttl_ / 3) look_first = true;  // somebody may wait unheard
-  if (look_first) {
+  // A store that takes longer to answer than a view stays fresh is not asked again and again: then nothing is passed on.
+  if (look_first && now >= n.answered_at + ttl_ / 3) {
     action.todo = Todo::kRead;
     return action;
   }
-  GiveUpFree(n);
+  GiveUpFree(n, now);
   if (Obstacles(n, now, action)) return action;
   std::vector<std::string> take_out = std::move(action.change.take_out);
   action.change = Wanted(n, *attachment);
@@ -303,7 +309,10 @@ GrantEngine::Action GrantEngine::Next(NameState& n) {
     action.todo = Todo::kWrite;
     return action;
   }
-  action.due = std::min(action.due, n.looked_at + ReadInterval(n));
+  action.due = std::min(action.due, std::max(n.looked_at, n.answered_at) + ReadInterval(n));
+  const bool retains = std::any_of(n.tickets.begin(), n.tickets.end(),
+                                   [](const auto& ticket) { return ticket.second.retained; });
+  if (retains) action.due = std::min(action.due, n.used_at + ttl_);
   return action;
 }
 
@@ -349,6 +358,7 @@ void GrantEngine::Adopt(NameState& n, std::optional<GrantRecord> record, kv::Rev
   n.record = std::move(record);
   n.revision = revision;
   n.floor = std::max(n.floor, revision);
+  n.changed_at = runtime_.Now();
   n.known = true;
   const GrantEntry* own = n.record ? FindOwner(*n.record, n.session) : nullptr;
   for (auto it = n.tickets.begin(); it != n.tickets.end();) {

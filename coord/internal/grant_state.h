@@ -57,12 +57,13 @@ struct LocalTicket {
   bool reader = false;
   uint64_t fence = 0;
   std::vector<std::shared_ptr<Held>> holders;  // empty: free to be passed on, retained, or given up next
+  bool retained = false;                       // free, and kept on purpose
 };
 
 // Who leads, for those who only look. Read without the engine's mutex.
 class LeaderCell;
 
-struct NameState {
+struct NameState : std::enable_shared_from_this<NameState> {
   // Identity.
   std::string kind;
   std::string name;
@@ -77,6 +78,8 @@ struct NameState {
   kv::Revision revision = 0;          // 0: absent
   kv::Revision floor = 0;             // the highest ever seen for this key: pushes must be above it
   absl::Time looked_at;               // steady: when the call was sent that last confirmed the view
+  absl::Time answered_at;             // steady: when that call came back; what is due next counts from here
+  absl::Time changed_at;              // steady: when the record was last seen to change
   double poll_jitter = 1;             // drawn anew with every look, so that copies do not poll in step
 
   // What is wanted.
@@ -100,6 +103,7 @@ struct NameState {
   absl::Time due = absl::InfiniteFuture();
   absl::Time queued = absl::InfiniteFuture();  // its place in the work queue
   absl::Time backoff_until = absl::InfinitePast();
+  int conflicts = 0;                    // conditional writes in a row that lost
   int failures = 0;                     // calls in a row that failed or lost
   absl::Status last_error;              // of the last call, OK if it came through
   absl::Time used_at;                   // steady: last written or asked for by this copy

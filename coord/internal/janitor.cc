@@ -1,6 +1,7 @@
 #include "coord/internal/janitor.h"
 
 #include <algorithm>
+#include <optional>
 #include <utility>
 #include <vector>
 
@@ -42,7 +43,8 @@ void Janitor::Start() {
     MutexLock lock(mu_);
     done_ = false;
   }
-  next_sweep_ = core_->runtime->Now() + core_->options.ttl;
+  // By then whoever was dead at Join has been silent for long enough to be known as such.
+  next_sweep_ = core_->runtime->Now() + 2 * core_->options.ttl;
   thread_ = core_->runtime->StartThread("coord-janitor", [this, core = core_->shared_from_this()] { Run(); });
 }
 
@@ -67,12 +69,14 @@ void Janitor::Run() {
     mu_.Unlock();
     if (core_->session->State() == SessionState::kAttached) {
       if (core_->runtime->Now() >= next_sweep_) {
-        EndSilentSessions();
         Sweep();
+        ending_ = true;
         // Copies that started together do not sweep together.
         const double share = 0.75 + static_cast<double>(core_->runtime->Random() % 1024) / 2048.0;
         next_sweep_ = core_->runtime->Now() + kSweepInterval * share;
       }
+      if (ending_) ending_ = EndSilentSessions();
+      CollectIdle();
       RemoveSome();
     }
     mu_.Lock();
@@ -81,10 +85,12 @@ void Janitor::Run() {
   wake_->NotifyAll();
 }
 
-void Janitor::EndSilentSessions() {
+// False once there are none left.
+bool Janitor::EndSilentSessions() {
   const std::shared_ptr<const Attachment> attachment = core_->session->Current();
-  if (attachment == nullptr) return;
-  for (auto& [session, sight] : core_->session->table().AllSilent(core_->runtime->Now(), kDeletesPerBeat)) {
+  if (attachment == nullptr) return true;
+  const auto silent_ones = core_->session->table().AllSilent(core_->runtime->Now(), kDeletesPerBeat);
+  for (const auto& [session, sight] : silent_ones) {
     if (session == attachment->life->id) continue;
     SessionRecord ended = sight.record;
     ended.mark = SessionMark::kEnded;
@@ -99,6 +105,7 @@ void Janitor::EndSilentSessions() {
       core_->session->table().Forget(session);
     }
   }
+  return !silent_ones.empty();
 }
 
 // Looks through everything of this plugin for what may go one day.
@@ -109,6 +116,7 @@ void Janitor::Sweep() {
   if (!entries.ok()) return;
   const absl::Time now = core_->runtime->Now();
   std::unordered_map<std::string, Leftover> before = std::exchange(leftovers_, {});
+  epoch_ = core_->EpochId();
   for (const kv::KeyedEntry& entry : *entries) {
     if (leftovers_.size() >= kMaxRemembered) break;
     Consider(entry, now);
@@ -125,7 +133,8 @@ void Janitor::Consider(const kv::KeyedEntry& entry, absl::Time now) {
   const std::string_view epoch = EpochOf(entry.key, core_->options.plugin.size(), kind);
   if (epoch.empty() || attachment == nullptr) return;
   absl::Duration keep;
-  if (epoch != attachment->epoch) {
+  const bool dead_epoch = epoch != attachment->epoch;
+  if (dead_epoch) {
     keep = std::max(kDeadEpochKeep, core_->options.max_ttl * 2);
   } else if (kind == "session") {
     absl::StatusOr<SessionRecord> record = ParseSessionRecord(entry.entry.value, "session record");
@@ -143,32 +152,55 @@ void Janitor::Consider(const kv::KeyedEntry& entry, absl::Time now) {
     if (!record.ok() || !record->owners.empty() || !record->queue.empty()) return;
     keep = core_->options.idle_record_ttl;
   }
-  leftovers_[entry.key] = {entry.entry.revision, now - entry.entry.age.value_or(absl::ZeroDuration()), keep};
+  leftovers_[entry.key] = {entry.entry.revision, now - entry.entry.age.value_or(absl::ZeroDuration()), keep,
+                           dead_epoch};
 }
 
-bool Janitor::Delete(const std::string& key, kv::Revision revision) {
-  return core_->store->Delete(key, revision, core_->CallDeadline(core_->runtime->Now() + core_->options.ttl)).ok();
+void Janitor::Delete(const std::string& key, kv::Revision revision) {
+  core_->store->Delete(key, revision, core_->CallDeadline(core_->runtime->Now() + core_->options.ttl));
+}
+
+// Names that this copy has no use for are forgotten in any case; their records go where that is safe.
+void Janitor::CollectIdle() {
+  for (auto& idle : core_->grants->TakeIdle(core_->runtime->Now() - core_->options.idle_record_ttl)) {
+    if (idle_.size() < kMaxRemembered) idle_.push_back(std::move(idle));
+  }
+}
+
+// Reads the epoch record: what looks dead to a copy that lags may be what the others live in.
+bool Janitor::EpochIsStill(const std::string& epoch) {
+  absl::StatusOr<kv::Entry> entry = core_->store->Get(
+      core_->options.plugin + "/epoch", core_->CallDeadline(core_->runtime->Now() + core_->options.ttl));
+  if (!entry.ok()) return false;
+  absl::StatusOr<EpochRecord> record = ParseEpochRecord(entry->value, "epoch record");
+  return record.ok() && record->id == epoch;
 }
 
 // At most kDeletesPerBeat: names that this copy has used itself first.
-bool Janitor::RemoveSome() {
-  if (!core_->store->traits().monotonic_revisions) return false;  // a fence would begin anew
-  const absl::Time now = core_->runtime->Now();
-  int removed = 0;
-  for (const auto& [key, revision] : core_->grants->TakeIdle(now - core_->options.idle_record_ttl, kDeletesPerBeat)) {
-    Delete(key, revision);
-    ++removed;
+void Janitor::RemoveSome() {
+  if (!core_->store->traits().monotonic_revisions) {  // without the record a fence would begin anew
+    idle_.clear();
+    return;
   }
+  int removed = 0;
+  for (; !idle_.empty() && removed < kDeletesPerBeat; ++removed) {
+    Delete(idle_.front().first, idle_.front().second);
+    idle_.pop_front();
+  }
+  if (epoch_ != core_->EpochId()) leftovers_.clear();
+  const absl::Time now = core_->runtime->Now();
+  std::optional<bool> same_epoch;  // asked once, and only if it matters
   for (auto it = leftovers_.begin(); it != leftovers_.end() && removed < kDeletesPerBeat;) {
     if (now < it->second.first_seen + it->second.keep) {
       ++it;
       continue;
     }
+    if (it->second.dead_epoch && !same_epoch) same_epoch = EpochIsStill(epoch_);
+    if (it->second.dead_epoch && !*same_epoch) return;
     Delete(it->first, it->second.revision);
     ++removed;
     it = leftovers_.erase(it);
   }
-  return removed > 0;
 }
 
 }  // namespace coord::internal

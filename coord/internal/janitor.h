@@ -7,9 +7,11 @@
 #ifndef COORD_INTERNAL_JANITOR_H_
 #define COORD_INTERNAL_JANITOR_H_
 
+#include <deque>
 #include <memory>
 #include <string>
 #include <unordered_map>
+#include <utility>
 
 #include "coord/internal/core.h"
 
@@ -33,17 +35,24 @@ class Janitor {
     kv::Revision revision = 0;
     absl::Time first_seen;  // steady
     absl::Duration keep;
+    bool dead_epoch = false;
   };
 
   void Run();
-  void EndSilentSessions();
+  bool EndSilentSessions();
   void Sweep();
   void Consider(const kv::KeyedEntry& entry, absl::Time now);
-  bool RemoveSome();
-  bool Delete(const std::string& key, kv::Revision revision);
+  void CollectIdle();
+  void RemoveSome();
+  void Delete(const std::string& key, kv::Revision revision);
+  bool EpochIsStill(const std::string& epoch);
 
   Core* const core_;
-  std::unordered_map<std::string, Leftover> leftovers_;  // of the janitor's thread
+  // Of the janitor's thread.
+  std::string epoch_;  // under which the leftovers were found
+  std::unordered_map<std::string, Leftover> leftovers_;
+  std::deque<std::pair<std::string, kv::Revision>> idle_;  // free records of names that this copy has forgotten
+  bool ending_ = false;  // there may be more silent sessions
   absl::Time next_sweep_;
   kv::internal::Mutex mu_;
   const std::unique_ptr<Condition> wake_;

@@ -20,6 +20,7 @@ class LeaderCell {
   bool known() const { return known_.load(std::memory_order_acquire); }
 
   void Set(std::shared_ptr<const LeaderInfo> leader) {
+    kv::internal::MutexLock lock(mu_);  // so that observers hear of leaders in their order
     const std::shared_ptr<const LeaderInfo> before = std::atomic_exchange(&leader_, leader);
     known_.store(true, std::memory_order_release);
     const bool same = before != nullptr && leader != nullptr && before->fence == leader->fence &&
@@ -29,6 +30,7 @@ class LeaderCell {
 
   // Calls `fn` with the present leader, if any, and every later one.
   Subscription Observe(std::function<void(const LeaderInfo&)> fn) {
+    kv::internal::MutexLock lock(mu_);
     auto slot = observers_.Add(std::move(fn));
     if (std::shared_ptr<const LeaderInfo> now = Get()) PostTo(callbacks_, slot, *now);
     return MakeSubscription(slot);
@@ -38,6 +40,7 @@ class LeaderCell {
   Executor& callbacks_;
   std::shared_ptr<const LeaderInfo> leader_;
   std::atomic<bool> known_{false};
+  kv::internal::Mutex mu_;
   CallbackList<const LeaderInfo&> observers_;
 };
 

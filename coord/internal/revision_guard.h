@@ -1,14 +1,17 @@
 // Notes the highest revision that this copy has seen, and the writes that prove a store which has forgotten: a
-// successful write whose revision is not above every one seen before it was sent. Reads and snapshots prove nothing.
+// successful write whose revision is not above every one seen before it was sent. Reads and snapshots prove nothing, and
+// neither do pushes: one that comes late could belong to another epoch.
 
 #ifndef COORD_INTERNAL_REVISION_GUARD_H_
 #define COORD_INTERNAL_REVISION_GUARD_H_
 
 #include <atomic>
+#include <cstdint>
 #include <functional>
 #include <memory>
 #include <vector>
 
+#include "kv/internal/mutex.h"
 #include "kv/store_wrapper.h"
 
 namespace coord::internal {
@@ -17,7 +20,12 @@ class RevisionGuard : public kv::StoreWrapper {
  public:
   explicit RevisionGuard(std::shared_ptr<kv::Store> store);
 
-  kv::Revision highest() const { return highest_.load(std::memory_order_acquire); }
+  // The highest revision seen in the present epoch, by calls and pushes.
+  kv::Revision highest() const;
+
+  // The highest revision seen at all, by pushes and in earlier epochs too: no fence that was given out under an epoch known here lies above
+  // that epoch's time plus this.
+  kv::Revision highest_ever() const { return ever_.load(std::memory_order_acquire); }
 
   // Called, on the thread of the write, with the first proof since the last Reset.
   void OnRollback(std::function<void()> fn) { on_rollback_ = std::move(fn); }
@@ -35,11 +43,23 @@ class RevisionGuard : public kv::StoreWrapper {
   absl::StatusOr<std::unique_ptr<kv::Watch>> WatchPrefix(std::string_view prefix, kv::WatchCallback callback) override;
 
  private:
-  void Note(kv::Revision revision);
-  kv::WriteResult Check(kv::WriteResult result, kv::Revision seen_before);
+  // What was known when a call was sent. What comes back from before a Reset counts for nothing.
+  struct Before {
+    kv::Revision highest = 0;
+    uint64_t epoch = 0;
+  };
+  Before Now() const;
+  void NoteEver(kv::Revision revision);
+  void NotePush(const kv::WatchEvent& event);
+  void Note(const Before& before, kv::Revision revision);
+  kv::WriteResult Check(const Before& before, kv::WriteResult result);
 
-  std::atomic<kv::Revision> highest_{0};
-  std::atomic<bool> proved_{false};
+  mutable kv::internal::Mutex mu_;
+  kv::Revision highest_ KV_GUARDED_BY(mu_) = 0;
+  uint64_t epoch_ KV_GUARDED_BY(mu_) = 0;  // counts the Resets
+  kv::Revision pushed_ KV_GUARDED_BY(mu_) = 0;  // the highest of the watch's events since the epoch changed
+  bool proved_ KV_GUARDED_BY(mu_) = false;
+  std::atomic<kv::Revision> ever_{0};
   std::function<void()> on_rollback_;
 };
 

@@ -76,7 +76,8 @@ absl::Status SessionKeeper::Join(absl::Time until) {
     const std::string_view session = std::string_view(event.key).substr(slash + 1);
     if (event.kind == kv::WatchKind::kDelete) return table_.Forget(session);
     absl::StatusOr<SessionRecord> record = ParseSessionRecord(event.entry.value, "session record");
-    if (record.ok()) table_.Observe(session, event.entry, *record, core_->runtime->Now());
+    if (!record.ok() || !table_.Observe(session, event.entry, *record, core_->runtime->Now())) return;
+    if (record->mark == SessionMark::kEnded && events_.on_ended) events_.on_ended(session);
   });
   epoch_registration_ =
       core_->hub->Register(core_->options.plugin + "/epoch", [this](const kv::WatchEvent& event) {
@@ -150,14 +151,14 @@ void SessionKeeper::BeatThread() {
       beat_wake_->Wait(mu_, std::min(next, ValidUntil(*session->life)));
       continue;
     }
-    const bool check_epoch = std::exchange(check_soon_, false);
+    const bool check_epoch = check_soon_ || check_at_next_;
+    check_soon_ = check_at_next_ = false;
     const bool replace = std::exchange(rollback_, false);
     if (!alive) loss_wake_->NotifyAll();
     lock.Unlock();
     absl::Status status;
     if (replace) {
       status = epoch_.Replace(runtime.Now() + core_->options.ttl);
-      Lose("the store has forgotten acknowledged writes: a new epoch begins");
     } else if (alive) {
       status = Beat(check_epoch);
     } else {
@@ -171,6 +172,7 @@ void SessionKeeper::BeatThread() {
     }
     lock.Lock();
     if (replace && !status.ok()) rollback_ = true;
+    if (check_epoch && alive && !status.ok()) check_at_next_ = true;
     const absl::Duration ttl = core_->options.ttl;
     next = runtime.Now() + (status.ok() ? Jitter(ttl / 3) * 0.8 : Jitter(ttl / 24));
     if (!status.ok() && !alive) beat_wake_->Wait(mu_, next);
@@ -299,14 +301,13 @@ void SessionKeeper::Renew(Session& session, absl::Time sent, kv::Revision revisi
   const absl::Time from = lasting ? sent : std::min(sent, session.epoch_read);
   MutexLock lock(mu_);
   SessionLife& life = *session.life;
-  if (!life.Valid(core_->runtime->Now())) {
-    life.lost.store(true, std::memory_order_release);  // too late: somebody may have seen it invalid
-  } else {
-    session.last_beat = std::max(session.last_beat, sent);
-    const int64_t until = absl::ToUnixNanos(from + ValidFor(life.ttl));
-    if (until > life.valid_until_ns.load()) life.valid_until_ns.store(until, std::memory_order_release);
-    NoteState();
-  }
+  const absl::Time before = ValidUntil(life);
+  const int64_t until = absl::ToUnixNanos(from + ValidFor(life.ttl));
+  session.last_beat = std::max(session.last_beat, sent);
+  if (until > absl::ToUnixNanos(before)) life.valid_until_ns.store(until, std::memory_order_release);
+  // The clock is read after the store: whoever has seen the session past its old deadline saw it before, and is right.
+  if (core_->runtime->Now() >= before) life.lost.store(true, std::memory_order_release);
+  NoteState();
   loss_wake_->NotifyAll();
 }
 
@@ -343,6 +344,8 @@ void SessionKeeper::CheckSoon() {
 }
 
 void SessionKeeper::OnRollback() {
+  // Before the write that proves it returns: it must not become a grant itself.
+  Lose("the store has forgotten acknowledged writes: a new epoch begins");
   MutexLock lock(mu_);
   rollback_ = true;
   beat_wake_->NotifyAll();

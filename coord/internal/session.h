@@ -37,6 +37,7 @@ class SessionKeeper {
   struct Events {
     std::function<std::vector<std::function<void()>>(const SessionLife&)> on_loss;
     std::function<void()> on_join;
+    std::function<void(std::string_view session)> on_ended;  // the watch saw another copy's end; must not block
   };
 
   SessionKeeper(Core* core, Events events);
@@ -122,6 +123,7 @@ class SessionKeeper {
   SessionState told_state_ KV_GUARDED_BY(mu_) = SessionState::kLost;
   std::deque<std::function<void()>> posted_ KV_GUARDED_BY(mu_);
   bool check_soon_ KV_GUARDED_BY(mu_) = false;
+  bool check_at_next_ KV_GUARDED_BY(mu_) = false;  // the epoch could not be read when it should have been
   bool rollback_ KV_GUARDED_BY(mu_) = false;
   bool leaving_ KV_GUARDED_BY(mu_) = false;
   bool stop_loss_ KV_GUARDED_BY(mu_) = false;

@@ -7,14 +7,15 @@ namespace coord::internal {
 
 using kv::internal::MutexLock;
 
-void SessionTable::Observe(std::string_view session, const kv::Entry& entry, const SessionRecord& record,
+bool SessionTable::Observe(std::string_view session, const kv::Entry& entry, const SessionRecord& record,
                            absl::Time now) {
   const absl::Time first_seen = now - std::max(entry.age.value_or(absl::ZeroDuration()), absl::ZeroDuration());
   MutexLock lock(mu_);
   auto [found, added] = sessions_.try_emplace(std::string(session));
   Sight& sight = found->second;
-  if (!added && entry.revision < sight.revision) return;
-  if (added || entry.revision > sight.revision) {
+  if (!added && entry.revision < sight.revision) return false;
+  const bool news = added || entry.revision > sight.revision;
+  if (news) {
     sight = {record, entry.revision, first_seen, now};
   } else {
     sight.first_seen = std::min(sight.first_seen, first_seen);
@@ -26,6 +27,7 @@ void SessionTable::Observe(std::string_view session, const kv::Entry& entry, con
     });
     sessions_.erase(oldest);
   }
+  return news;
 }
 
 void SessionTable::Forget(std::string_view session) {

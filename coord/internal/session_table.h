@@ -33,8 +33,8 @@ class SessionTable {
     absl::Time SilentAt() const { return first_seen + record.ttl; }
   };
 
-  // `entry` is the record of `session` as it came in at `now`. Older than what is known: ignored.
-  void Observe(std::string_view session, const kv::Entry& entry, const SessionRecord& record, absl::Time now);
+  // `entry` is the record of `session` as it came in at `now`. Older than what is known: ignored. True if it is news.
+  bool Observe(std::string_view session, const kv::Entry& entry, const SessionRecord& record, absl::Time now);
 
   // The record is gone: nothing is known of it any more.
   void Forget(std::string_view session);

@@ -109,7 +109,9 @@ void Connection::LookForHolder(SteadyTime now) {
   }
   holder_ = ToString(*holder);
   holder_stopped_ = holder->stopped;
-  if (note_ != nullptr) note_->Set(holder_);
+  if (note_ == nullptr) return;
+  note_->Set(holder_stopped_ ? absl::StrCat(holder_, ", stopped (kill -CONT ", *holder_pid_, " continues it),")
+                             : holder_);
 }
 
 absl::Status Connection::BusyError() const {
@@ -130,7 +132,9 @@ absl::Status Connection::Error(int code) {
   broken_ = broken_ || ((code & 0xFF) != SQLITE_BUSY && (code & 0xFF) != SQLITE_FULL);
   // SQLite sets it with these two and does not clear it.
   const bool has_errno = (code & 0xFF) == SQLITE_IOERR || (code & 0xFF) == SQLITE_CANTOPEN;
-  const int system_errno = has_errno ? sqlite3_system_errno(db_) : 0;
+  int system_errno = has_errno ? sqlite3_system_errno(db_) : 0;
+  // SQLite 3.40 keeps none where a COMMIT fails.
+  if (has_errno && system_errno == 0) system_errno = commit_errno_;
   std::string reason = sqlite3_errstr(code);
   if (system_errno != 0) absl::StrAppend(&reason, ", ", std::strerror(system_errno));
   const std::string file = absl::StrCat("sqlite: ", path_);
@@ -208,7 +212,9 @@ int Connection::Commit() {
   int code = SQLITE_DONE;
   {
     Statement commit(*this, "COMMIT");
+    errno = 0;
     code = commit.Step();
+    commit_errno_ = errno;
   }
   if (code != SQLITE_DONE) Rollback();
   return code;

@@ -90,6 +90,7 @@ class Connection {
   std::map<const char*, sqlite3_stmt*> statements_;
   SteadyTime deadline_;
   bool broken_ = false;
+  int commit_errno_ = 0;  // of the last COMMIT
 
   // The wait that goes on or was the last.
   SteadyTime wait_start_;

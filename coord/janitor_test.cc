@@ -1,0 +1,187 @@
+// What is removed and ended without anybody's asking, and what must never be.
+
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "coord/test_world.h"
+#include "gtest/gtest.h"
+
+namespace coord::testing {
+namespace {
+
+using kv::Fault;
+using kv::FaultyCall;
+
+constexpr absl::Duration kTtl = absl::Seconds(10);
+
+class JanitorTest : public ::testing::Test {
+ protected:
+  absl::Time Soon() { return world_.In(absl::Seconds(5)); }
+  void Sleep(absl::Duration duration) { world_.runtime().SleepFor(duration); }
+  size_t Records(const std::string& prefix) { return world_.data().List(prefix, absl::InfiniteFuture())->size(); }
+
+  World world_{71};
+};
+
+TEST_F(JanitorTest, AFreeRecordGoesAfterAnHourUnusedAndTheFenceStillGrows) {
+  auto a = world_.Join("a");
+  auto b = world_.Join("b");
+  uint64_t fence = 0;
+  {
+    auto grant = a->Mutex("m").Acquire(Soon());
+    fence = grant->fence();
+  }
+  Sleep(absl::Minutes(59));
+  EXPECT_NE(KeyOf(world_, "mutex", "m"), "");
+  Sleep(absl::Minutes(2));
+  EXPECT_EQ(KeyOf(world_, "mutex", "m"), "");
+  for (Cluster* copy : {b.get(), a.get()}) {
+    auto grant = copy->Mutex("m").Acquire(Soon());
+    ASSERT_TRUE(IsOk(grant));
+    EXPECT_GT(grant->fence(), fence);
+    fence = grant->fence();
+  }
+}
+
+TEST_F(JanitorTest, WhatIsHeldWaitedForOrUsedStays) {
+  auto a = world_.Join("a");
+  auto b = world_.Join("b");
+  auto held = a->Mutex("held").Acquire(Soon());
+  auto waiting = InBackground(world_, [&] { return b->Mutex("held").Acquire(world_.In(absl::Hours(100))); });
+  for (int i = 0; i < 10; ++i) {
+    ASSERT_TRUE(IsOk(b->Mutex("used").Acquire(Soon())));
+    Sleep(absl::Minutes(30));
+    EXPECT_NE(KeyOf(world_, "mutex", "used"), "");
+  }
+  EXPECT_NE(KeyOf(world_, "mutex", "held"), "");
+  EXPECT_FALSE(held->Lost());
+  EXPECT_FALSE(waiting->done);
+  ASSERT_TRUE(IsOk(held->Release()));
+  Sleep(absl::Seconds(1));
+  EXPECT_TRUE(waiting->ok());
+}
+
+TEST_F(JanitorTest, TheNumberOfPermitsOutlivesDisuse) {
+  auto a = world_.Join("a");
+  ASSERT_TRUE(IsOk(a->Semaphore("s", 3).SetPermits(5, Soon())));
+  Sleep(absl::Hours(5));
+  EXPECT_TRUE(Is(absl::StatusCode::kFailedPrecondition, a->Semaphore("s", 3).Acquire(1, Soon()), "has 5 permits"));
+}
+
+TEST_F(JanitorTest, WhereRevisionsMayBeginAnewNoRecordIsRemoved) {
+  JoinOptions options = world_.Options("a");
+  Shaped(options)->shape.monotonic_revisions = false;
+  options.accept_weaker = true;
+  auto a = world_.Join(options);
+  ASSERT_TRUE(IsOk(a->Mutex("m").Acquire(Soon())));
+  Sleep(absl::Hours(5));
+  EXPECT_NE(KeyOf(world_, "mutex", "m"), "");
+  EXPECT_TRUE(IsOk(a->Mutex("m").Acquire(Soon())));
+}
+
+TEST_F(JanitorTest, LeftoversOfCopiesThatAreGoneGoToo) {
+  {
+    auto gone = world_.Join("gone");
+    for (int i = 0; i < 100; ++i) ASSERT_TRUE(IsOk(gone->Mutex(absl::StrCat("m", i)).Acquire(Soon())));
+  }
+  auto a = world_.Join("a");
+  EXPECT_EQ(Records("test/mutex/"), 100u);
+  Sleep(absl::Hours(3));
+  EXPECT_EQ(Records("test/mutex/"), 0u);
+  EXPECT_EQ(Records("test/session/"), 2u) << "ended sessions stay for a day";
+  Sleep(absl::Hours(26));
+  EXPECT_EQ(Records("test/session/"), 1u);
+  EXPECT_EQ(a->state(), SessionState::kAttached);
+}
+
+TEST_F(JanitorTest, AFewDeletesPerBeat) {
+  auto a = world_.Join("a");
+  for (int i = 0; i < 200; ++i) ASSERT_TRUE(IsOk(a->Mutex(absl::StrCat("m", i)).Acquire(Soon())));
+  kv::CallCounts before = world_.store().Snapshot("test/mutex/");
+  int64_t most = 0;
+  for (int i = 0; i < 2000; ++i) {
+    Sleep(kTtl / 3);
+    const kv::CallCounts now = world_.store().Snapshot("test/mutex/");
+    most = std::max(most, (now - before).deletes);
+    before = now;
+  }
+  EXPECT_LE(most, 32) << "16 a beat, two beats at most in this interval";
+  EXPECT_GE(most, 16);
+  EXPECT_EQ(Records("test/mutex/"), 0u);
+}
+
+// Each copy also ends the silent sessions that it comes across while nobody waits.
+TEST_F(JanitorTest, ASessionThatFellSilentIsEndedThoughNobodyWaits) {
+  for (const bool watch : {true, false}) {
+    SCOPED_TRACE(watch);
+    World world(73);
+    Process dead(world, 1, "dead");
+    auto* grant = new absl::StatusOr<Grant>(absl::UnknownError(""));
+    dead.Run([&] { *grant = dead->Mutex("m").Acquire(world.In(absl::Seconds(5))); });
+    const std::string session = dead->session();
+    dead.Kill();
+    JoinOptions options = world.Options("a");
+    Shaped(options)->shape.watch = watch;
+    auto a = world.Join(options);
+    world.runtime().SleepFor(absl::Hours(2) + absl::Minutes(40));
+    EXPECT_EQ(SessionOf(world, session)->mark, internal::SessionMark::kEnded);
+    const absl::Time begun = world.runtime().Now();
+    EXPECT_TRUE(IsOk(a->Mutex("m").Acquire(world.In(absl::Seconds(5)))));
+    EXPECT_EQ(world.runtime().Now(), begun) << "so that who comes later need not wait";
+  }
+}
+
+TEST_F(JanitorTest, RecordsOfADeadEpochGoAndTheNewOnesStay) {
+  JoinOptions options = world_.Options("a");
+  options.max_ttl = absl::Seconds(30);
+  auto a = world_.Join(options);
+  ASSERT_TRUE(IsOk(a->Mutex("old").Acquire(Soon())));
+  auto held = a->Mutex("m").Acquire(Soon());
+  internal::EpochRecord record =
+      *internal::ParseEpochRecord(world_.data().Get("test/epoch", absl::InfiniteFuture())->value, "epoch");
+  const std::string before = record.id;
+  record.id = "00000000000000ab";
+  record.created_us += 1000000;
+  ASSERT_TRUE(world_.data().Put("test/epoch", internal::Format(record), absl::InfiniteFuture()).ok());
+  Sleep(kTtl);
+  ASSERT_TRUE(held->Lost());
+  auto grant = a->Mutex("m").Acquire(Soon());
+  ASSERT_TRUE(IsOk(grant));
+  EXPECT_GT(Records("test/mutex/" + before + "/"), 0u);
+  Sleep(absl::Hours(3));
+  EXPECT_EQ(Records("test/mutex/" + before + "/"), 0u);
+  EXPECT_EQ(Records("test/session/" + before + "/"), 0u);
+  EXPECT_EQ(Records("test/mutex/00000000000000ab/"), 1u);
+  EXPECT_FALSE(grant->Lost());
+}
+
+TEST_F(JanitorTest, ADeleteThatComesTooLateOrWhoseReplyIsLostDisturbsNobody) {
+  for (const Fault fault : {Fault::kDropReply, Fault::kApplyLate}) {
+    World world(79);
+    auto a = world.Join("a");
+    auto b = world.Join("b");
+    uint64_t fence = 0;
+    {
+      auto grant = a->Mutex("m").Acquire(world.In(absl::Seconds(1)));
+      fence = grant->fence();
+    }
+    world.faults().SetHook([&](const FaultyCall& call) {
+      return call.kind == kv::CallKind::kDelete ? fault : Fault::kNone;
+    });
+    world.runtime().SleepFor(absl::Hours(1) + absl::Minutes(1));
+    auto grant = b->Mutex("m").Acquire(world.In(absl::Seconds(5)));
+    ASSERT_TRUE(IsOk(grant));
+    world.faults().ReleaseHeld();
+    world.runtime().SleepFor(kTtl);
+    EXPECT_FALSE(grant->Lost());
+    EXPECT_GT(grant->fence(), fence);
+    EXPECT_EQ(RecordOf(world, "mutex", "m")->owners.size(), 1u);
+    world.faults().SetHook(nullptr);
+  }
+}
+
+}  // namespace
+}  // namespace coord::testing

@@ -1,0 +1,35 @@
+// A copy of a plugin under the command of a test: see session.h.
+
+#include <signal.h>
+#include <sys/prctl.h>
+#include <unistd.h>
+
+#include "absl/flags/flag.h"
+#include "absl/flags/parse.h"
+#include "tests/process/session.h"
+
+ABSL_FLAG(std::string, store, "", "URL of the store");
+ABSL_FLAG(std::string, plugin, "process-test", "plugin id");
+ABSL_FLAG(std::string, instance, "worker", "label of this copy");
+ABSL_FLAG(absl::Duration, ttl, absl::Seconds(10), "how long after its last beat this copy may be replaced");
+ABSL_FLAG(absl::Duration, call_timeout, absl::Seconds(2), "how long one call of the store may take");
+ABSL_FLAG(int32_t, parent, 0, "the process that started this one, and that it must not outlive");
+
+int main(int argc, char** argv) {
+  absl::ParseCommandLine(argc, argv);
+  prctl(PR_SET_PDEATHSIG, SIGKILL);
+  // The parent may have ended before.
+  if (absl::GetFlag(FLAGS_parent) != 0 && getppid() != absl::GetFlag(FLAGS_parent)) return 1;
+  // Tests limit the size of files: writes are to fail then, with EFBIG.
+  signal(SIGXFSZ, SIG_IGN);
+  process_test::Session session({absl::GetFlag(FLAGS_store), absl::GetFlag(FLAGS_plugin), absl::GetFlag(FLAGS_instance),
+                                 absl::GetFlag(FLAGS_ttl), absl::GetFlag(FLAGS_call_timeout)});
+  process_test::AddGrantCommands(session);
+  process_test::AddCellCommands(session);
+  process_test::AddEventCommands(session);
+  process_test::AddElectionCommands(session);
+  process_test::AddFaultCommands(session);
+  process_test::AddWaitCommands(session);
+  session.Run();
+  return 0;
+}
