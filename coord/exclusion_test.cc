@@ -31,7 +31,7 @@ uint64_t FromEnvironment(const char* name, uint64_t otherwise) {
   return value == nullptr ? otherwise : std::strtoull(value, nullptr, 10);
 }
 uint64_t FirstSeed() { return FromEnvironment("COORD_SEED", 1); }
-uint64_t Seeds() { return FromEnvironment("COORD_SEEDS", 25); }
+uint64_t Seeds() { return FromEnvironment("COORD_SEEDS", 5); }
 constexpr uint32_t kAll = internal::kUnbounded;
 
 enum class Kind { kMutex, kFenceEach, kRetain, kSemaphore, kSharedMutex, kElection };

@@ -168,6 +168,8 @@ void Session::Run() {
     if (words[1] == "quit") {
       quit = words[0];
     } else {
+      // A command that comes after another's reply sees what that one did: replies are written under this mutex.
+      const std::lock_guard<std::mutex> lock(output_);
       running.emplace_back([this, words] { Execute(words); });
     }
   }
