@@ -25,8 +25,8 @@ class CancelToken {
 
   bool cancelled() const;
 
-  // For those who wait: `wake` runs once, inside Cancel, or at once if that was already. Forget returns when it does not run
-  // and will not. It must not block and must not call Cancel, OnCancel or Forget.
+  // For those who wait: `wake` runs once, inside Cancel, or at once if that was already. Forget returns when it does
+  // not run and will not. It must not block and must not call Cancel, OnCancel or Forget.
   uint64_t OnCancel(std::function<void()> wake) const;
   void Forget(uint64_t id) const;
 

@@ -29,7 +29,8 @@ absl::Status CheckRange(const char* what, absl::Duration value, absl::Duration l
 }
 
 absl::Status CheckOptions(const JoinOptions& options) {
-  if (options.store == nullptr) return absl::InvalidArgumentError("JoinOptions::store is missing: open one by kv::Open");
+  if (options.store == nullptr)
+    return absl::InvalidArgumentError("JoinOptions::store is missing: open one by kv::Open");
   absl::Status checks[] = {
       CheckPluginId(options.plugin),
       CheckName("instance", options.instance),
@@ -59,8 +60,8 @@ std::vector<std::string> Missing(const kv::Traits& traits) {
 absl::Status CheckTraits(Core& core) {
   const std::vector<std::string> missing = Missing(core.store->traits());
   if (missing.empty()) return absl::OkStatus();
-  const std::string text = absl::StrCat("the ", core.store->traits().name, " store cannot carry what locks promise: ",
-                                        absl::StrJoin(missing, "; "));
+  const std::string text = absl::StrCat("the ", core.store->traits().name,
+                                        " store cannot carry what locks promise: ", absl::StrJoin(missing, "; "));
   if (!core.options.accept_weaker) {
     return absl::FailedPreconditionError(absl::StrCat(text, ". Choose another store, or set accept_weaker"));
   }
@@ -81,10 +82,10 @@ void WarnOfNamesake(Core& core) {
     if (record->instance != core.options.instance || entry.key == prefix + attachment->life->id) continue;
     const bool silent = entry.entry.age.value_or(absl::ZeroDuration()) > record->ttl;
     if (silent) continue;
-    core.Log(LogLevel::kWarning,
-             absl::StrCat("another session of plugin ", core.options.plugin, " has the label ",
-                          QuoteName(core.options.instance), ": a run of this copy that was killed lately, or a second "
-                          "live copy, which then gets the events aimed at this one too"));
+    core.Log(LogLevel::kWarning, absl::StrCat("another session of plugin ", core.options.plugin, " has the label ",
+                                              QuoteName(core.options.instance),
+                                              ": a run of this copy that was killed lately, or a second "
+                                              "live copy, which then gets the events aimed at this one too"));
     return;
   }
 }
@@ -171,8 +172,7 @@ absl::StatusOr<std::unique_ptr<Cluster>> Cluster::Join(JoinOptions options) {
   return cluster;
 }
 
-Cluster::Cluster(std::shared_ptr<Core> core)
-    : core_(std::move(core)), left_changed_(core_->runtime->NewCondition()) {}
+Cluster::Cluster(std::shared_ptr<Core> core) : core_(std::move(core)), left_changed_(core_->runtime->NewCondition()) {}
 
 Cluster::~Cluster() {
   const absl::Time deadline = core_->runtime->WallNow() + core_->options.leave_timeout;
@@ -263,9 +263,7 @@ absl::StatusOr<std::shared_ptr<SharedMap>> Cluster::SharedMap(std::string_view n
 
 EventBus& Cluster::events() { return *events_; }
 
-SessionState Cluster::state() const {
-  return core_->closed ? SessionState::kLost : core_->session->State();
-}
+SessionState Cluster::state() const { return core_->closed ? SessionState::kLost : core_->session->State(); }
 
 std::string Cluster::session() const {
   const auto attachment = core_->session->Current();

@@ -3,20 +3,22 @@
 //   absl::StatusOr<std::unique_ptr<coord::Cluster>> cluster =
 //       coord::Cluster::Join({.store = *kv::Open("sqlite:"), .plugin = "com.example.digest", .instance = "server-1"});
 //
-// Joining gives the copy a session: a record that it rewrites every ttl/3, one write however many grants it holds. If the beats fail to reach the
-// store for 5/6 of the ttl the session is lost, and every grant with it; the copy then joins again by itself.
+// Joining gives the copy a session: a record that it rewrites every ttl/3, one write however many grants it holds. If
+// the beats fail to reach the store for 5/6 of the ttl the session is lost, and every grant with it; the copy then
+// joins again by itself.
 //
 //   state      meaning                                        grants          next
 //   attached   beats are on time                              valid           uncertain, when a beat is overdue (ttl/2)
 //   uncertain  no beat got through lately                     valid           attached, or lost at 5/6 of the ttl
-//   lost       the session is void                            all lost        attached, under a new session, once the store answers
+//   lost       the session is void                            all lost        attached, under a new session, once the
+//   store answers
 //
-// Thread safety: all methods, from any thread; also from callbacks, Leave and the destructor included. Handles and grants may outlive the Cluster: calls then
-// return Cancelled, grants are lost.
+// Thread safety: all methods, from any thread; also from callbacks, Leave and the destructor included. Handles and
+// grants may outlive the Cluster: calls then return Cancelled, grants are lost.
 //
-// Threads: eight small ones per Cluster (beats, loss signals, callbacks, cleaning, four for background writes), two more that start when values or
-// events need them, and the store's own. No signal handlers are
-// installed. Not fork-safe: fork before joining.
+// Threads: eight small ones per Cluster (beats, loss signals, callbacks, cleaning, four for background writes), two
+// more that start when values or events need them, and the store's own. No signal handlers are installed. Not
+// fork-safe: fork before joining.
 
 #ifndef COORD_CLUSTER_H_
 #define COORD_CLUSTER_H_
@@ -46,9 +48,10 @@ namespace coord {
 
 class Cluster {
  public:
-  // Blocks until the copy has a session, for options.join_timeout at most. InvalidArgument: an option is missing or out of range. FailedPrecondition:
-  // the store cannot carry the promises (see accept_weaker), holds records of a newer version, or a ttl above the deployment's max_ttl.
-  // Unavailable, DeadlineExceeded: the store did not answer; nothing is left behind but a session record that expires.
+  // Blocks until the copy has a session, for options.join_timeout at most. InvalidArgument: an option is missing or out
+  // of range. FailedPrecondition: the store cannot carry the promises (see accept_weaker), holds records of a newer
+  // version, or a ttl above the deployment's max_ttl. Unavailable, DeadlineExceeded: the store did not answer; nothing
+  // is left behind but a session record that expires.
   static absl::StatusOr<std::unique_ptr<Cluster>> Join(JoinOptions options);
 
   // Leave, with options.leave_timeout.
@@ -56,9 +59,10 @@ class Cluster {
   Cluster(const Cluster&) = delete;
   Cluster& operator=(const Cluster&) = delete;
 
-  // No new grants; waits end with Cancelled; every grant is lost (OnLost is called) and handed over in the store; events are flushed; the session record is
-  // marked ended, so that others need not wait for what was not handed over in time. Returns by `deadline` (wall time) even if the store is dead, then
-  // with what was left undone: Unavailable or DeadlineExceeded. Idempotent.
+  // No new grants; waits end with Cancelled; every grant is lost (OnLost is called) and handed over in the store;
+  // events are flushed; the session record is marked ended, so that others need not wait for what was not handed over
+  // in time. Returns by `deadline` (wall time) even if the store is dead, then with what was left undone: Unavailable
+  // or DeadlineExceeded. Idempotent.
   absl::Status Leave(absl::Time deadline);
 
   // No I/O: a bad name is reported by the first call of the handle.
@@ -76,13 +80,14 @@ class Cluster {
   EventBus& events();
 
   SessionState state() const;
-  std::string session() const;          // the present session's id; empty while there is none
+  std::string session() const;  // the present session's id; empty while there is none
   const std::string& instance() const;
   const std::string& plugin() const;
   coord::Stats Stats() const;
 
-  // Makes the session `session` of another copy (Inspect shows it) lose: its record is marked broken, the owner's next beat fails and
-  // tells it, and its grants go to others as soon as it has been told, or else after its ttl. NotFound: no such session. OK if it had ended already.
+  // Makes the session `session` of another copy (Inspect shows it) lose: its record is marked broken, the owner's next
+  // beat fails and tells it, and its grants go to others as soon as it has been told, or else after its ttl. NotFound:
+  // no such session. OK if it had ended already.
   absl::Status Break(std::string_view session, absl::Time deadline);
 
  private:

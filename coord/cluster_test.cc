@@ -165,10 +165,11 @@ TEST_F(ClusterTest, LeaveIsBoundedWhateverTheStoreDoes) {
       World world(7);
       auto a = world.Join("a");
       std::vector<Grant> grants;
-      for (int i = 0; i < 10; ++i) grants.push_back(*a->Mutex(absl::StrCat("m", i)).Acquire(world.In(absl::Seconds(1))));
+      for (int i = 0; i < 10; ++i)
+        grants.push_back(*a->Mutex(absl::StrCat("m", i)).Acquire(world.In(absl::Seconds(1))));
       int lost = 0;
       for (Grant& grant : grants) grant.OnLost([&] { ++lost; });
-      world.faults().SetHook([&](const FaultyCall&) { return fault; });
+      const FaultHook hook(world.faults(), [&](const FaultyCall&) { return fault; });
       const absl::Time begun = world.runtime().Now();
       const absl::Status left = a->Leave(world.In(bound));
       EXPECT_LE(world.runtime().Now() - begun, bound + absl::Milliseconds(200));
@@ -186,7 +187,9 @@ TEST_F(ClusterTest, LeaveIsBoundedWhileACallOfTheStoreHangs) {
   JoinOptions options = world_.Options("a");
   auto slow = std::make_shared<SlowStore>(world_.runtime(), options.store);
   bool hang = false;
-  slow->hook = [&](std::string_view, bool) { return SlowStore::Delay{hang ? absl::Hours(1) : absl::ZeroDuration(), {}}; };
+  slow->hook = [&](std::string_view, bool) {
+    return SlowStore::Delay{hang ? absl::Hours(1) : absl::ZeroDuration(), {}};
+  };
   options.store = slow;
   auto a = world_.Join(options);
   auto grant = a->Mutex("m").Acquire(Soon());
@@ -306,7 +309,7 @@ TEST_F(ClusterTest, TheDestructorWaitsForALeaveThatIsAtWorkInACallback) {
       grant->OnLost(leave);
       ASSERT_TRUE(IsOk(b->Break(a->session(), world.In(absl::Seconds(5)))));
     }
-    world.faults().SetHook([&](const FaultyCall& call) {
+    const FaultHook hook(world.faults(), [&](const FaultyCall& call) {
       return inside && call.write() ? Fault::kFailBefore : Fault::kNone;  // so that it takes its time
     });
     if (!loss) a->Mutex("n").AcquireAsync(world.In(absl::Seconds(1)), [&](absl::StatusOr<Grant>) { leave(); });
@@ -345,7 +348,9 @@ TEST_F(ClusterTest, StatsCountAndTheirTextNamesThem) {
   EXPECT_EQ(stats.grants_held, 1u);
   EXPECT_GE(stats.beats, 2u);
   const std::string text = StatsText(stats, a->plugin(), "a\"b");
-  EXPECT_NE(text.find("# TYPE coord_grants_held gauge\ncoord_grants_held{plugin=\"test\",instance=\"a\\\"b\"} 1\n"), std::string::npos) << text;
+  EXPECT_NE(text.find("# TYPE coord_grants_held gauge\ncoord_grants_held{plugin=\"test\",instance=\"a\\\"b\"} 1\n"),
+            std::string::npos)
+      << text;
 }
 
 // ------------------------------------------------------------------------------------------ real threads
@@ -399,7 +404,8 @@ TEST(ClusterStressTest, FourCopiesOfFourThreadsOnThreeLocks) {
         }
         if (round % 5 == 0) {
           CancelSource cancel;
-          copy.Mutex("a").AcquireAsync(deadline(), [&](absl::StatusOr<Grant>) { async.fetch_add(1); }, cancel.token());
+          copy.Mutex("a").AcquireAsync(
+              deadline(), [&](absl::StatusOr<Grant>) { async.fetch_add(1); }, cancel.token());
           if (round % 10 == 0) cancel.Cancel();
           static_cast<void>(copy.Mutex("t").TryAcquire(deadline()));
         }

@@ -73,8 +73,8 @@ class Standing : public std::enable_shared_from_this<Standing> {
 
   void Observe() {
     if (!options_.on_new_leader || !name_->error.ok()) return;
-    observation_ = core_->grants->LeaderWithoutRead(*name_)->Observe(
-        [weak = weak_from_this()](const LeaderInfo& leader) {
+    observation_ =
+        core_->grants->LeaderWithoutRead(*name_)->Observe([weak = weak_from_this()](const LeaderInfo& leader) {
           if (auto self = weak.lock()) self->gate_.Run([&] { self->options_.on_new_leader(leader); });
         });
   }

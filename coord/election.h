@@ -23,26 +23,29 @@
 namespace coord {
 
 struct LeaderInfo {
-  std::string instance;   // the leader's label
+  std::string instance;  // the leader's label
   std::string session;
-  std::string value;      // what it proclaims
-  uint64_t fence = 0;     // of its term
-  absl::Time since;       // by its own wall clock
+  std::string value;   // what it proclaims
+  uint64_t fence = 0;  // of its term
+  absl::Time since;    // by its own wall clock
 };
 
 struct CandidateOptions {
   // Proclaimed with every term; at most 1 KiB.
   std::string value;
-  // On the Cluster's callback thread: this copy leads from now on, with this fence. The grant is the term: check Lost() while working.
+  // On the Cluster's callback thread: this copy leads from now on, with this fence. The grant is the term: check Lost()
+  // while working.
   std::function<void(std::shared_ptr<const Grant> term)> on_elected;
-  // On the Cluster's loss thread, so perhaps while on_elected still runs: the term has ended by loss (not by StepDown or the destructor). The candidate is standing again by itself.
+  // On the Cluster's loss thread, so perhaps while on_elected still runs: the term has ended by loss (not by StepDown
+  // or the destructor). The candidate is standing again by itself.
   std::function<void()> on_lost;
-  // On the callback thread: another term has begun, of this copy or another. Terms that follow quickly may be skipped; the last never is.
+  // On the callback thread: another term has begun, of this copy or another. Terms that follow quickly may be skipped;
+  // the last never is.
   std::function<void(const LeaderInfo&)> on_new_leader;
 };
 
-// A copy that leads or stands by. Destroying it withdraws: it resigns if it leads, and hands over to the next in line; it waits for a running
-// callback, except from inside it. Thread-safe.
+// A copy that leads or stands by. Destroying it withdraws: it resigns if it leads, and hands over to the next in line;
+// it waits for a running callback, except from inside it. Thread-safe.
 class Candidate {
  public:
   virtual ~Candidate() = default;
@@ -56,7 +59,8 @@ class Candidate {
 
 class Election {
  public:
-  // Waits until this copy leads, with `value` proclaimed in the same write. The grant is the term; releasing it resigns.
+  // Waits until this copy leads, with `value` proclaimed in the same write. The grant is the term; releasing it
+  // resigns.
   absl::StatusOr<Grant> Campaign(std::string_view value, absl::Time deadline, const CancelToken& cancel = {});
 
   // Changes what the leader proclaims. FailedPrecondition if `term` is lost or of another election.
@@ -68,9 +72,10 @@ class Election {
   // Campaigns from now on until the candidate is destroyed.
   std::unique_ptr<Candidate> Stand(CandidateOptions options);
 
-  // The leader as far as this copy has heard; null if there is none. The first call for a name reads the store (for call_timeout at most; an
-  // error is that of the read); later ones are answered from memory in tens of nanoseconds, and may be late by one push, or by ttl/8
-  // on a store without watch. A leader that has just died is named until a standby has taken over.
+  // The leader as far as this copy has heard; null if there is none. The first call for a name reads the store (for
+  // call_timeout at most; an error is that of the read); later ones are answered from memory in tens of nanoseconds,
+  // and may be late by one push, or by ttl/8 on a store without watch. A leader that has just died is named until a
+  // standby has taken over.
   absl::StatusOr<std::shared_ptr<const LeaderInfo>> Leader();
 
   // Calls `fn` on the callback thread with the present leader, if any, and with every later one.

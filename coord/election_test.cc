@@ -95,9 +95,11 @@ TEST_F(ElectionTest, ProclaimChangesTheValueOfTheLeaderAlone) {
                  "at most 1024 bytes; this is 1025"));
   EXPECT_TRUE(Is(StatusCode::kInvalidArgument, b_->Election("e").Campaign(std::string(1025, 'x'), Soon()), "1024"));
   auto other = b_->Election("other").Campaign("o", Soon());
-  EXPECT_TRUE(Is(StatusCode::kFailedPrecondition, a_->Election("e").Proclaim(*other, "x", Soon()), "not a term of this"));
+  EXPECT_TRUE(
+      Is(StatusCode::kFailedPrecondition, a_->Election("e").Proclaim(*other, "x", Soon()), "not a term of this"));
   ASSERT_TRUE(IsOk(term->Release()));
-  EXPECT_TRUE(Is(StatusCode::kFailedPrecondition, a_->Election("e").Proclaim(*term, "x", Soon()), "does not lead any more"));
+  EXPECT_TRUE(
+      Is(StatusCode::kFailedPrecondition, a_->Election("e").Proclaim(*term, "x", Soon()), "does not lead any more"));
   auto bytes = a_->Election("e").Campaign(std::string("\xff\0z", 3), Soon());
   ASSERT_TRUE(IsOk(bytes));
   Settle();
@@ -122,7 +124,8 @@ TEST_F(ElectionTest, ALaterTermOfTheSameCopyProclaimsItsOwnValue) {
 TEST_F(ElectionTest, ObserveTellsThePresentLeaderAndEveryLaterOneButNotRepeats) {
   auto term = a_->Election("e").Campaign("one", Soon());
   std::vector<std::string> seen;
-  Subscription subscription = b_->Election("e").Observe([&](const LeaderInfo& leader) { seen.push_back(leader.value); });
+  Subscription subscription =
+      b_->Election("e").Observe([&](const LeaderInfo& leader) { seen.push_back(leader.value); });
   Sleep(absl::Seconds(1));
   ASSERT_TRUE(IsOk(a_->Election("e").Proclaim(*term, "two", Soon())));
   Sleep(kTtl * 2);

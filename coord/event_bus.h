@@ -3,12 +3,15 @@
 //   cluster->events().Subscribe("cache/invalidate", [](const coord::Event& e) { Drop(e.payload); });
 //   cluster->events().Publish("cache/invalidate", "user 4711", deadline);
 //
-// The store is the truth, and events are hints: what must not be lost belongs into a cell. What can be done for events is done:
+// The store is the truth, and events are hints: what must not be lost belongs into a cell. What can be done for events
+// is done:
 //
 //   delivery     promise
 //   best effort  at most once, to the copies that listen now; no order over publishers
-//   reliable     at least once, de-duplicated, in the order of each publisher, kept for a while and replayed to a subscriber with a cursor that was away.
-//                What can no longer be replayed is reported as a gap, never dropped silently: read the store again then.
+//   reliable     at least once, de-duplicated, in the order of each publisher, kept for a while and replayed to a
+//   subscriber with a cursor that was away.
+//                What can no longer be replayed is reported as a gap, never dropped silently: read the store again
+//                then.
 //
 // Thread safety: all methods, from any thread, handlers included.
 
@@ -41,12 +44,13 @@ enum class Delivery { kBestEffort, kReliable };
 struct Event {
   std::string topic;
   std::string payload;
-  std::string from;         // the publisher's label
+  std::string from;  // the publisher's label
   Delivery delivery = Delivery::kBestEffort;
-  std::string publisher;    // reliable: the incarnation of the publisher, unique over restarts
-  uint64_t number = 0;      // reliable: counts the publisher's events of this topic from 1
-  bool replayed = false;    // it was published before this subscription began
-  // Not an event, but the news that some may have been missed on this topic: read the store again. `payload` says why, for people.
+  std::string publisher;  // reliable: the incarnation of the publisher, unique over restarts
+  uint64_t number = 0;    // reliable: counts the publisher's events of this topic from 1
+  bool replayed = false;  // it was published before this subscription began
+  // Not an event, but the news that some may have been missed on this topic: read the store again. `payload` says why,
+  // for people.
   bool gap = false;
 };
 
@@ -57,17 +61,18 @@ struct PublishOptions {
 };
 
 struct SubscribeOptions {
-  // Reliable events: where to go on. The name of a place kept in the store, which advances after the handler has returned; empty: from now on. One
-  // subscriber per cursor at a time; copies that each want all events use names of their own, for example the copy's label.
-  // It is stored at most 100 ms or 64 events late, and when the subscription ends: what a crash left unstored is delivered again. One
-  // that nobody used for long is forgotten, which its owner learns by a gap.
+  // Reliable events: where to go on. The name of a place kept in the store, which advances after the handler has
+  // returned; empty: from now on. One subscriber per cursor at a time; copies that each want all events use names of
+  // their own, for example the copy's label. It is stored at most 100 ms or 64 events late, and when the subscription
+  // ends: what a crash left unstored is delivered again. One that nobody used for long is forgotten, which its owner
+  // learns by a gap.
   std::string cursor;
   // Also deliver what this copy published itself.
   bool own_events = true;
 };
 
 struct Reply {
-  std::string from;      // the label of the copy that answered
+  std::string from;  // the label of the copy that answered
   std::string payload;
 };
 
@@ -83,18 +88,21 @@ class EventBus {
   EventBus& operator=(const EventBus&) = delete;
   virtual ~EventBus() = default;
 
-  // Best effort: OK once it is handed to the transport. Reliable: OK once it is stored; DeadlineExceeded: it may yet be delivered, and a repeated Publish
-  // would be another event. InvalidArgument: the topic, or a payload over max_payload(). Blocks until `deadline` at most.
+  // Best effort: OK once it is handed to the transport. Reliable: OK once it is stored; DeadlineExceeded: it may yet be
+  // delivered, and a repeated Publish would be another event. InvalidArgument: the topic, or a payload over
+  // max_payload(). Blocks until `deadline` at most.
   virtual absl::Status Publish(std::string_view topic, std::string_view payload, absl::Time deadline,
                                const PublishOptions& options = {}) = 0;
 
-  // Calls `handler` for every event of `topic`, of both deliveries, until the subscription is destroyed. Blocks for at most `deadline`.
+  // Calls `handler` for every event of `topic`, of both deliveries, until the subscription is destroyed. Blocks for at
+  // most `deadline`.
   virtual absl::StatusOr<Subscription> Subscribe(std::string_view topic, EventHandler handler, absl::Time deadline,
                                                  const SubscribeOptions& options = {}) = 0;
 
-  // Sends a question (best effort) to all copies, or to those labelled `to`, and gathers the answers that come before `deadline`; returns
-  // sooner once `enough` have come (0: never). No answer is not an error. This copy's own answer counts; it cannot come while Ask
-  // is called from inside a handler. At most 1024 questions of a copy at a time, then ResourceExhausted.
+  // Sends a question (best effort) to all copies, or to those labelled `to`, and gathers the answers that come before
+  // `deadline`; returns sooner once `enough` have come (0: never). No answer is not an error. This copy's own answer
+  // counts; it cannot come while Ask is called from inside a handler. At most 1024 questions of a copy at a time, then
+  // ResourceExhausted.
   virtual absl::StatusOr<std::vector<Reply>> Ask(std::string_view topic, std::string_view payload, absl::Time deadline,
                                                  size_t enough = 0, std::string_view to = {}) = 0;
 
@@ -104,12 +112,13 @@ class EventBus {
   // The largest payload in bytes.
   virtual size_t max_payload() const = 0;
 
-  // Delivers nothing more, stores the cursors, and returns by `deadline` at the latest; calls after it return Cancelled. Cluster::Leave does it.
-  // Also from inside a handler. Idempotent.
+  // Delivers nothing more, stores the cursors, and returns by `deadline` at the latest; calls after it return
+  // Cancelled. Cluster::Leave does it. Also from inside a handler. Idempotent.
   virtual void Close(absl::Time deadline) = 0;
 };
 
-// A transport, shared by the Clusters of a process: makes the bus of one of them. Destroying the bus ends its subscriptions.
+// A transport, shared by the Clusters of a process: makes the bus of one of them. Destroying the bus ends its
+// subscriptions.
 class EventDriver {
  public:
   EventDriver() = default;
@@ -120,7 +129,8 @@ class EventDriver {
   virtual absl::StatusOr<std::unique_ptr<EventBus>> MakeBus(std::shared_ptr<internal::Core> core) = 0;
 };
 
-// Events over the store's own watch, the default of Cluster::Join. On a store without watch every call is FailedPrecondition.
+// Events over the store's own watch, the default of Cluster::Join. On a store without watch every call is
+// FailedPrecondition.
 struct StoreEventOptions {
   // Reliable events older than this, or more than this many of a topic, may be removed: who was away longer gets a gap.
   absl::Duration keep_for = absl::Hours(24);

@@ -64,7 +64,8 @@ class Chaos {
   void Run(int rounds) {
     std::vector<std::unique_ptr<Thread>> copies;
     for (int group = 1; group <= kCopies; ++group) {
-      copies.push_back(world_.runtime().StartThreadInGroup(group, "copy", [this, group, rounds] { Copy(group, rounds); }));
+      copies.push_back(
+          world_.runtime().StartThreadInGroup(group, "copy", [this, group, rounds] { Copy(group, rounds); }));
     }
     world_.runtime().SleepFor(absl::Seconds(1));
     faulty_ = true;
@@ -95,9 +96,7 @@ class Chaos {
            : plan_.kind == Kind::kElection    ? "election"
                                               : "mutex";
   }
-  uint64_t Capacity() const {
-    return plan_.kind == Kind::kSemaphore ? 3 : plan_.kind == Kind::kSharedMutex ? kAll : 1;
-  }
+  uint64_t Capacity() const { return plan_.kind == Kind::kSemaphore ? 3 : plan_.kind == Kind::kSharedMutex ? kAll : 1; }
 
   // Between any two steps, in no thread: what every process would answer at this moment.
   void Check(absl::Time now) {
@@ -107,7 +106,9 @@ class Chaos {
     for (const Seen& seen : seen_) {
       const absl::Time steady = begin_ + (now - begin_) * rates_[seen.group];
       if (seen.held->lost || seen.held->released || !seen.held->session->Valid(steady)) continue;
-      const uint32_t weight = seen.held->exclusive ? seen.weight : std::min<uint32_t>(seen.weight, plan_.kind == Kind::kSemaphore ? seen.weight : 1);
+      const uint32_t weight = seen.held->exclusive
+                                  ? seen.weight
+                                  : std::min<uint32_t>(seen.weight, plan_.kind == Kind::kSemaphore ? seen.weight : 1);
       sum += weight;
       absl::StrAppend(&who, " copy ", seen.group, " fence ", seen.held->fence, " weight ", weight);
     }
@@ -167,7 +168,6 @@ class Chaos {
       }));
     }
     threads.clear();
-    sessions_.push_back(cluster->session());
     --working_;
     while (!finish_) world_.runtime().SleepFor(absl::Seconds(1));
   }
@@ -191,9 +191,9 @@ class Chaos {
     EXPECT_LE(runtime.Now() - begun, patience + absl::Milliseconds(5) + paused_longest_);
     if (!grant.ok()) {
       last_error_ = absl::StrCat("copy ", group, ": ", grant.status().ToString());
-      static constexpr absl::StatusCode kExpected[] = {absl::StatusCode::kDeadlineExceeded, absl::StatusCode::kCancelled,
-                                                       absl::StatusCode::kResourceExhausted,
-                                                       absl::StatusCode::kUnavailable};
+      static constexpr absl::StatusCode kExpected[] = {
+          absl::StatusCode::kDeadlineExceeded, absl::StatusCode::kCancelled, absl::StatusCode::kResourceExhausted,
+          absl::StatusCode::kUnavailable};
       EXPECT_NE(std::find(std::begin(kExpected), std::end(kExpected), grant.status().code()), std::end(kExpected))
           << grant.status();
       runtime.SleepFor(absl::Milliseconds(1 + Pick(200)));
@@ -226,7 +226,8 @@ class Chaos {
     } else {
       const absl::Status released = grant.Release(absl::Milliseconds(Pick(3) == 0 ? 0 : 2000));
       lost = absl::IsFailedPrecondition(released);
-      EXPECT_TRUE(released.ok() || lost || absl::IsUnavailable(released) || absl::IsDeadlineExceeded(released)) << released;
+      EXPECT_TRUE(released.ok() || lost || absl::IsUnavailable(released) || absl::IsDeadlineExceeded(released))
+          << released;
     }
     losses_.emplace_back(signals, lost);
   }
@@ -299,7 +300,7 @@ class Chaos {
     for (const auto* entries : {&record->owners, &record->queue}) {
       for (const internal::GrantEntry& entry : *entries) {
         if (plan_.kind == Kind::kRetain && entries == &record->owners) continue;
-        EXPECT_EQ(std::count(sessions_.begin(), sessions_.end(), entry.session), 0)
+        EXPECT_EQ(SessionOf(world_, entry.session)->mark, internal::SessionMark::kEnded)
             << world_.data().Get(KeyOf(world_, KindName(), "x"), absl::InfiniteFuture())->value;
       }
     }
@@ -332,7 +333,6 @@ class Chaos {
   absl::Duration paused_longest_ = absl::ZeroDuration();
   std::vector<Seen> seen_;
   std::vector<std::pair<std::shared_ptr<int>, bool>> losses_;
-  std::vector<std::string> sessions_;
   std::string last_error_;
   uint64_t highest_fence_ = 0;
   int highest_group_ = 0;

@@ -1,17 +1,19 @@
 // What a copy holds while it owns a lock, permits, or a leadership.
 //
-// A grant is valid until it is released or lost. It is lost when the session of its copy is: no beat reached the store for 5/6 of the
-// ttl, somebody broke it, the store forgot. Loss is final for this grant, also if the copy joins again.
+// A grant is valid until it is released or lost. It is lost when the session of its copy is: no beat reached the store
+// for 5/6 of the ttl, somebody broke it, the store forgot. Loss is final for this grant, also if the copy joins again.
 //
 //   state    how it gets there                     Lost()   Release()
 //   held     Acquire, TryAcquire, Campaign         false    gives it up, OK
 //   lost     the session ended                     true     FailedPrecondition; never touches a successor's grant
 //   released Release, or the destructor            true     OK, does nothing
 //
-// Thread safety: Lost, fence and OnLost may be called from any thread; moving, Release and destruction by one at a time.
+// Thread safety: Lost, fence and OnLost may be called from any thread; moving, Release and destruction by one at a
+// time.
 //
 // Not promised: a process that is paused (SIGSTOP, a VM migration) after it asked Lost() may act while another copy
-// already owns. Only a check of the fence where the data is excludes that: FencedCell does it for data in the same store.
+// already owns. Only a check of the fence where the data is excludes that: FencedCell does it for data in the same
+// store.
 
 #ifndef COORD_GRANT_H_
 #define COORD_GRANT_H_
@@ -45,18 +47,18 @@ class Grant {
   // lock protects, and refuse there whatever comes with a smaller one.
   uint64_t fence() const;
 
-  // True once the grant is no longer valid. Compares the clock itself, so it is right even if no thread of the library has run. A few nanoseconds;
-  // no store call.
+  // True once the grant is no longer valid. Compares the clock itself, so it is right even if no thread of the library
+  // has run. A few nanoseconds; no store call.
   bool Lost() const;
 
   // Calls `fn` once when the grant is lost, on the Cluster's loss thread; at once (on this thread) if it already is;
   // never if it is released first. `fn` should be short: other losses wait for it. Several may be set.
   void OnLost(std::function<void()> fn);
 
-  // Gives the grant up, first here and then in the store: after it returns, whatever it returns, this copy does not hold it. OK: the store has it.
-  // FailedPrecondition: it was lost before; nothing was written. Unavailable, DeadlineExceeded: the store did not confirm
-  // within `timeout`; the library goes on trying in the background, and others take over at the latest when this copy's
-  // session ends. Repeated: OK.
+  // Gives the grant up, first here and then in the store: after it returns, whatever it returns, this copy does not
+  // hold it. OK: the store has it. FailedPrecondition: it was lost before; nothing was written. Unavailable,
+  // DeadlineExceeded: the store did not confirm within `timeout`; the library goes on trying in the background, and
+  // others take over at the latest when this copy's session ends. Repeated: OK.
   absl::Status Release(absl::Duration timeout = absl::Seconds(2));
 
   explicit operator bool() const { return held_ != nullptr; }

@@ -127,7 +127,7 @@ TEST_F(JanitorTest, ASessionThatFellSilentIsEndedThoughNobodyWaits) {
     SCOPED_TRACE(watch);
     World world(73);
     Process dead(world, 1, "dead");
-    auto* grant = new absl::StatusOr<Grant>(absl::UnknownError(""));
+    auto* grant = LeftBehind(absl::StatusOr<Grant>(absl::UnknownError("")));
     dead.Run([&] { *grant = dead->Mutex("m").Acquire(world.In(absl::Seconds(5))); });
     const std::string session = dead->session();
     dead.Kill();
@@ -177,7 +177,7 @@ TEST_F(JanitorTest, ADeleteThatComesTooLateOrWhoseReplyIsLostDisturbsNobody) {
       auto grant = a->Mutex("m").Acquire(world.In(absl::Seconds(1)));
       fence = grant->fence();
     }
-    world.faults().SetHook([&](const FaultyCall& call) {
+    const FaultHook hook(world.faults(), [&](const FaultyCall& call) {
       return call.kind == kv::CallKind::kDelete ? fault : Fault::kNone;
     });
     world.runtime().SleepFor(absl::Hours(1) + absl::Minutes(1));

@@ -5,16 +5,18 @@
 //   if (!grant.ok()) return grant.status();
 //   WriteOrders(grant->fence());            // released at the end of the scope
 //
-// Fair: copies get it in the order in which they asked; threads of one copy in theirs. A release names its successor in the same write. While no
-// other copy waits, the threads of one copy pass the lock on among themselves without a store call, and the fence stays.
+// Fair: copies get it in the order in which they asked; threads of one copy in theirs. A release names its successor in
+// the same write. While no other copy waits, the threads of one copy pass the lock on among themselves without a store
+// call, and the fence stays.
 //
 // Not reentrant: a second Acquire of the same thread waits for the first grant like any other.
 //
-// Thread safety: all methods, from any thread, user callbacks included. Handles are cheap to copy; all handles of one name in one Cluster are the same lock.
+// Thread safety: all methods, from any thread, user callbacks included. Handles are cheap to copy; all handles of one
+// name in one Cluster are the same lock.
 //
 // Errors of every method: InvalidArgument (the name), Cancelled (after Leave, or by the token), DeadlineExceeded,
-// Unavailable (only from Try and Inspect: the store cannot be reached), DataLoss or FailedPrecondition (the record is damaged,
-// of another kind or of a newer version), ResourceExhausted (more than 256 copies wait).
+// Unavailable (only from Try and Inspect: the store cannot be reached), DataLoss or FailedPrecondition (the record is
+// damaged, of another kind or of a newer version), ResourceExhausted (more than 256 copies wait).
 
 #ifndef COORD_MUTEX_H_
 #define COORD_MUTEX_H_
@@ -38,11 +40,11 @@ struct GrantName;
 }  // namespace internal
 
 struct MutexOptions {
-  // Keep the lock after a release while no other copy waits for it, for a ttl at most, so that this copy takes it again without a store call. For a lock that one
-  // copy takes often. Others pay one more write when they come.
+  // Keep the lock after a release while no other copy waits for it, for a ttl at most, so that this copy takes it again
+  // without a store call. For a lock that one copy takes often. Others pay one more write when they come.
   bool retain = false;
-  // A new fence with every grant, also when threads of one copy pass the lock on: then each passing is a write. For data that
-  // tells threads apart by fence.
+  // A new fence with every grant, also when threads of one copy pass the lock on: then each passing is a write. For
+  // data that tells threads apart by fence.
   bool fence_each = false;
 };
 
@@ -50,16 +52,18 @@ using GrantCallback = std::function<void(absl::StatusOr<Grant>)>;
 
 class Mutex {
  public:
-  // Waits until this copy holds the lock. Blocks until `deadline` at most (wall time; InfiniteFuture: for ever), then DeadlineExceeded,
-  // with the last error of the store in the message if there was one. After an error nothing stays queued.
+  // Waits until this copy holds the lock. Blocks until `deadline` at most (wall time; InfiniteFuture: for ever), then
+  // DeadlineExceeded, with the last error of the store in the message if there was one. After an error nothing stays
+  // queued.
   absl::StatusOr<Grant> Acquire(absl::Time deadline, const CancelToken& cancel = {});
 
-  // The same without blocking: `done` is called once, on the Cluster's callback thread (or on this one, with Cancelled, once the
-  // Cluster has left).
+  // The same without blocking: `done` is called once, on the Cluster's callback thread (or on this one, with Cancelled,
+  // once the Cluster has left).
   void AcquireAsync(absl::Time deadline, GrantCallback done, const CancelToken& cancel = {});
 
   // Takes the lock if nobody holds it and nobody waits, else ResourceExhausted. Blocks for the store calls only, until
-  // `deadline` at most (DeadlineExceeded). A dead holder is noticed when its ttl has passed, also by repeated tries alone.
+  // `deadline` at most (DeadlineExceeded). A dead holder is noticed when its ttl has passed, also by repeated tries
+  // alone.
   absl::StatusOr<Grant> TryAcquire(absl::Time deadline);
 
   // What the record says now. One read.

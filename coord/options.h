@@ -38,15 +38,17 @@ struct JoinOptions {
   // Required: a label of this copy, shown to people and used to aim events. Two live copies with one label may join; a
   // warning says so, and events aimed at the label reach both.
   std::string instance;
-  // How long after its last beat a silent copy may be replaced. 100 ms to max_ttl. Shorter means sooner failover and more writes (one per
-  // ttl/3), and less patience with pauses of the process: a pause beyond 5/6 of it loses the grants.
+  // How long after its last beat a silent copy may be replaced. 100 ms to max_ttl. Shorter means sooner failover and
+  // more writes (one per ttl/3), and less patience with pauses of the process: a pause beyond 5/6 of it loses the
+  // grants.
   absl::Duration ttl = absl::Seconds(10);
-  // The longest ttl of any copy of this deployment; the first copy's value is kept in the store, and a larger ttl is refused then.
+  // The longest ttl of any copy of this deployment; the first copy's value is kept in the store, and a larger ttl is
+  // refused then.
   absl::Duration max_ttl = absl::Seconds(60);
   // How long Join may take.
   absl::Duration join_timeout = absl::Seconds(10);
-  // How long one call of the store may take before it counts as failed. At most this long does a caller with a later deadline wait for a dead store
-  // before it tries again.
+  // How long one call of the store may take before it counts as failed. At most this long does a caller with a later
+  // deadline wait for a dead store before it tries again.
   absl::Duration call_timeout = absl::Seconds(2);
   // What the destructor gives Leave. At most a minute.
   absl::Duration leave_timeout = absl::Seconds(2);

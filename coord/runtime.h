@@ -22,14 +22,15 @@ class Condition {
   Condition& operator=(const Condition&) = delete;
   virtual ~Condition() = default;
 
-  // Releases `mu`, blocks until notified or until Runtime::Now() reaches `until` (absl::InfiniteFuture(): no limit), takes
-  // `mu` again. May return earlier for no reason, so wait in a loop. No other kv::internal::Mutex may be held by the caller.
+  // Releases `mu`, blocks until notified or until Runtime::Now() reaches `until` (absl::InfiniteFuture(): no limit),
+  // takes `mu` again. May return earlier for no reason, so wait in a loop. No other kv::internal::Mutex may be held by
+  // the caller.
   virtual void Wait(kv::internal::Mutex& mu, absl::Time until) KV_REQUIRES(mu) = 0;
   virtual void NotifyAll() = 0;
 };
 
-// A running thread. The destructor waits for its function to return; called inside that very function it lets the thread
-// finish by itself instead.
+// A running thread. The destructor waits for its function to return; called inside that very function it lets the
+// thread finish by itself instead.
 class Thread {
  public:
   Thread() = default;
@@ -49,8 +50,8 @@ class Runtime {
   Runtime& operator=(const Runtime&) = delete;
   virtual ~Runtime() = default;
 
-  // Steady time: never jumps, and goes on while the machine sleeps (CLOCK_BOOTTIME). Comparable only with itself, within
-  // one process; its zero means nothing.
+  // Steady time: never jumps, and goes on while the machine sleeps (CLOCK_BOOTTIME). Comparable only with itself,
+  // within one process; its zero means nothing.
   virtual absl::Time Now() = 0;
 
   // The wall clock, which may jump. For stamps that people read, and for deadlines that come from or go to interfaces

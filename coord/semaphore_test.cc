@@ -22,9 +22,8 @@ class SemaphoreTest : public ::testing::Test {
   absl::Time Soon() { return world_.In(absl::Seconds(5)); }
   void Settle() { world_.runtime().RunUntilIdle(); }
   std::shared_ptr<Call> Start(Semaphore semaphore, uint32_t permits) {
-    return InBackground(world_, [this, semaphore, permits]() mutable {
-      return semaphore.Acquire(permits, world_.In(absl::Hours(1)));
-    });
+    return InBackground(
+        world_, [this, semaphore, permits]() mutable { return semaphore.Acquire(permits, world_.In(absl::Hours(1))); });
   }
 
   World world_{5};
@@ -85,7 +84,8 @@ TEST_F(SemaphoreTest, BadNumbersAreRefusedBySentence) {
   EXPECT_TRUE(Is(StatusCode::kInvalidArgument, a_->Semaphore("s", 0).Acquire(1, Soon()), "1 to 4294967294 permits"));
   EXPECT_TRUE(Is(StatusCode::kInvalidArgument, a_->Semaphore("s", 0xffffffff).Acquire(1, Soon()), "1 to 4294967294"));
   EXPECT_TRUE(Is(StatusCode::kInvalidArgument, a_->Semaphore("s", 3).Acquire(0, Soon()), "ask for 1 to 3"));
-  EXPECT_TRUE(Is(StatusCode::kInvalidArgument, a_->Semaphore("s", 3).Acquire(4, Soon()), "4 permits of semaphore \"s\""));
+  EXPECT_TRUE(
+      Is(StatusCode::kInvalidArgument, a_->Semaphore("s", 3).Acquire(4, Soon()), "4 permits of semaphore \"s\""));
   EXPECT_TRUE(Is(StatusCode::kInvalidArgument, a_->Semaphore("s", 3).TryAcquire(4, Soon()), "ask for 1 to 3"));
   EXPECT_TRUE(Is(StatusCode::kInvalidArgument, a_->Semaphore("s", 3).SetPermits(0, Soon()), "1 to 4294967294"));
   EXPECT_TRUE(Is(StatusCode::kInvalidArgument, a_->Semaphore("s\n", 3).SetPermits(2, Soon()), "semaphore name"));
@@ -147,7 +147,7 @@ TEST_F(SemaphoreTest, SetPermitsWhoseReplyIsLostIsKnownToBeDone) {
   Semaphore mine = a_->Semaphore("s", 2);
   ASSERT_TRUE(IsOk(mine.Acquire(1, Soon())));
   bool used = false;
-  world_.faults().SetHook([&](const FaultyCall& call) {
+  const FaultHook hook(world_.faults(), [&](const FaultyCall& call) {
     return call.write() && !std::exchange(used, true) ? Fault::kDropReply : Fault::kNone;
   });
   EXPECT_TRUE(IsOk(mine.SetPermits(5, Soon())));
@@ -179,8 +179,8 @@ TEST_F(SemaphoreTest, WhatTheStoreRefusesForGoodIsReportedAtOnce) {
   const absl::Time begun = world_.runtime().Now();
   EXPECT_TRUE(Is(StatusCode::kPermissionDenied, mine.SetPermits(1, world_.In(absl::Hours(1))), "ask its owner"));
   EXPECT_TRUE(Is(StatusCode::kPermissionDenied, mine.Acquire(1, world_.In(absl::Hours(1))), "ask its owner"));
-  EXPECT_TRUE(Is(StatusCode::kPermissionDenied,
-                 d->Election("e").Proclaim(*term, "two", world_.In(absl::Hours(1))), "ask its owner"));
+  EXPECT_TRUE(Is(StatusCode::kPermissionDenied, d->Election("e").Proclaim(*term, "two", world_.In(absl::Hours(1))),
+                 "ask its owner"));
   EXPECT_LT(world_.runtime().Now() - begun, absl::Seconds(1));
   refusing->refuse = false;
   EXPECT_TRUE(IsOk(mine.Acquire(2, Soon()))) << "the number has not changed";
@@ -188,7 +188,7 @@ TEST_F(SemaphoreTest, WhatTheStoreRefusesForGoodIsReportedAtOnce) {
 
 TEST_F(SemaphoreTest, ADeadCopysPermitsComeBack) {
   Process dead(world_, 1, "dead");
-  auto* grant = new absl::StatusOr<Grant>(absl::UnknownError(""));
+  auto* grant = LeftBehind(absl::StatusOr<Grant>(absl::UnknownError("")));
   dead.Run([&] { *grant = dead->Semaphore("s", 3).Acquire(2, Soon()); });
   auto mine = a_->Semaphore("s", 3).Acquire(1, Soon());
   ASSERT_TRUE(IsOk(*grant) && IsOk(mine));
@@ -204,7 +204,8 @@ TEST_F(SemaphoreTest, ADeadCopysPermitsComeBack) {
 TEST_F(SemaphoreTest, ACancelledLargeRequestLetsThoseBehindIn) {
   auto held = a_->Semaphore("s", 3).Acquire(2, Soon());
   CancelSource cancel;
-  auto large = InBackground(world_, [&] { return b_->Semaphore("s", 3).Acquire(3, absl::InfiniteFuture(), cancel.token()); });
+  auto large =
+      InBackground(world_, [&] { return b_->Semaphore("s", 3).Acquire(3, absl::InfiniteFuture(), cancel.token()); });
   auto small = Start(c_->Semaphore("s", 3), 1);
   cancel.Cancel();
   Settle();

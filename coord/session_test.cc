@@ -88,7 +88,7 @@ TEST_F(SessionTest, FailedBeatsAreRetriedUntilTheDeadlineThenTheLossIsTold) {
   Sleep(kTtl);
   bool failing = true;
   int beats = 0;
-  world_.faults().SetHook([&](const FaultyCall& call) {
+  const FaultHook hook(world_.faults(), [&](const FaultyCall& call) {
     if (!failing) return Fault::kNone;
     beats += IsBeat(call) ? 1 : 0;
     return Fault::kFailBefore;
@@ -127,7 +127,9 @@ TEST_F(SessionTest, UncertainIsVisibleFromHalfATtlOnAndPasses) {
   Sleep(kTtl);
   states_.clear();
   bool failing = true;
-  world_.faults().SetHook([&](const FaultyCall& call) { return failing && IsBeat(call) ? Fault::kFailBefore : Fault::kNone; });
+  const FaultHook hook(world_.faults(), [&](const FaultyCall& call) {
+    return failing && IsBeat(call) ? Fault::kFailBefore : Fault::kNone;
+  });
   while (a->state() == SessionState::kAttached) Sleep(absl::Milliseconds(10));
   EXPECT_EQ(a->state(), SessionState::kUncertain);
   EXPECT_FALSE(grant->Lost());
@@ -159,7 +161,7 @@ TEST_F(SessionTest, BeatsThatArriveLateNeitherRenewWithoutNoticeNorLoseTheSessio
     auto a = world.Join("a");
     auto grant = a->Mutex("m").Acquire(world.In(absl::Seconds(1)));
     int beats = 0;
-    world.faults().SetHook([&](const FaultyCall& call) {
+    const FaultHook hook(world.faults(), [&](const FaultyCall& call) {
       return IsBeat(call) && ++beats % 3 != 0 ? Fault::kApplyLate : Fault::kNone;
     });
     for (int i = 0; i < 100; ++i) {
@@ -178,7 +180,7 @@ TEST_F(SessionTest, BeatsThatAreNeverAppliedLoseTheSessionInTime) {
   Sleep(kTtl);
   const std::string session = a->session();
   const std::string key = KeyOf(world_, "session", session);
-  world_.faults().SetHook([&](const FaultyCall& call) {
+  const FaultHook hook(world_.faults(), [&](const FaultyCall& call) {
     return call.write() && call.key == key ? Fault::kApplyLate : Fault::kNone;
   });
   // Dropped at b too: nobody ends it for a while. Its own deadline stands by itself.
@@ -243,13 +245,14 @@ TEST_F(SessionTest, ClocksEightPercentOffNeitherLoseNorDouble) {
     });
     const std::string key = KeyOf(world, "session", RecordOf(world, "mutex", "m")->owners[0].session);
     int beats = 0;
-    world.faults().SetHook([&](const FaultyCall& call) {
+    const FaultHook hook(world.faults(), [&](const FaultyCall& call) {
       return call.key == key && call.kind == kv::CallKind::kUpdate && ++beats < 40 ? Fault::kFailBefore : Fault::kNone;
     });
     while (!waiting->done) world.runtime().SleepFor(absl::Milliseconds(10));
     EXPECT_TRUE(IsOk(waiting->grant));
     EXPECT_LE(lost_at, waiting->at);
     main_watcher.reset();
+    world.faults().SetHook(nullptr);  // it refers to `key`
     a.Run([&] { grant = absl::UnknownError(""); });
   }
 }
@@ -264,7 +267,8 @@ TEST_F(SessionTest, ABrokenSessionIsLostTheOwnerIsToldAndOthersGetItsGrants) {
   grant->OnLost([&] { ++lost; });
   const std::string session = a->session();
   auto waiting = InBackground(world_, [&] { return b->Mutex("m").Acquire(world_.In(absl::Hours(1))); });
-  EXPECT_TRUE(Is(StatusCode::kNotFound, b->Break("0123456789abcdef", Soon()), "there is no session \"0123456789abcdef\""));
+  EXPECT_TRUE(
+      Is(StatusCode::kNotFound, b->Break("0123456789abcdef", Soon()), "there is no session \"0123456789abcdef\""));
   EXPECT_TRUE(Is(StatusCode::kInvalidArgument, b->Break("a\nb", Soon()), "session id"));
   ASSERT_TRUE(IsOk(b->Break(session, Soon())));
   EXPECT_TRUE(IsOk(b->Break(session, Soon()))) << "repeated";
@@ -311,7 +315,8 @@ TEST_F(SessionTest, AMissingSessionIsWaitedForNotTakenForDead) {
   a.Pause();
   const absl::Time paused = Now();
   Sleep(absl::Seconds(1));
-  ASSERT_TRUE(world_.data().Delete(key, world_.data().Get(key, absl::InfiniteFuture())->revision, absl::InfiniteFuture()).ok());
+  ASSERT_TRUE(
+      world_.data().Delete(key, world_.data().Get(key, absl::InfiniteFuture())->revision, absl::InfiniteFuture()).ok());
   world_.runtime().RunUntilIdle();
   const absl::Time deleted = Now();
   auto next = b->Mutex("m").Acquire(world_.In(absl::Hours(1)));
@@ -333,7 +338,8 @@ TEST_F(SessionTest, ARemovedSessionRecordIsALossNotARenewal) {
   auto grant = a->Mutex("m").Acquire(Soon());
   const std::string session = a->session();
   const std::string key = KeyOf(world_, "session", session);
-  ASSERT_TRUE(world_.data().Delete(key, world_.data().Get(key, absl::InfiniteFuture())->revision, absl::InfiniteFuture()).ok());
+  ASSERT_TRUE(
+      world_.data().Delete(key, world_.data().Get(key, absl::InfiniteFuture())->revision, absl::InfiniteFuture()).ok());
   Sleep(kTtl / 2);
   EXPECT_TRUE(grant->Lost());
   EXPECT_EQ(KeyOf(world_, "session", session), "") << "not made again";
@@ -365,7 +371,7 @@ TEST_F(SessionTest, AShortTtlOfTheHolderMeansASoonTakeoverWhateverTheObserversTt
   JoinOptions options = world_.Options("a");
   options.ttl = absl::Seconds(1);
   Process a(world_, 1, options);
-  auto* grant = new absl::StatusOr<Grant>(absl::UnknownError(""));
+  auto* grant = LeftBehind(absl::StatusOr<Grant>(absl::UnknownError("")));
   a.Run([&] { *grant = a->Mutex("m").Acquire(Soon()); });
   a.Kill();
   const absl::Time died = Now();
@@ -382,7 +388,8 @@ TEST_F(SessionTest, DeadWaitersAheadAreTakenOutAndOnlyTheFirstLiveOneActs) {
   for (int i = 0; i < 3; ++i) {
     dead.push_back(std::make_unique<Process>(world_, i + 1, absl::StrCat("dead", i)));
     Process* process = dead.back().get();
-    threads.push_back(process->Start([this, process] { static_cast<void>((*process)->Mutex("m").Acquire(world_.In(absl::Hours(1)))); }));
+    threads.push_back(process->Start(
+        [this, process] { static_cast<void>((*process)->Mutex("m").Acquire(world_.In(absl::Hours(1)))); }));
     world_.runtime().RunUntilIdle();
   }
   auto b = world_.Join("b");
@@ -455,7 +462,7 @@ TEST_F(SessionTest, LossesOfSeveralSessionsBehindASlowLossCallbackAreAllTold) {
 
 TEST_F(SessionTest, JoiningWaitsForAStoreThatComesBackAndGivesUpAtItsTimeout) {
   bool away = true;
-  world_.faults().SetHook([&](const FaultyCall&) { return away ? Fault::kFailBefore : Fault::kNone; });
+  const FaultHook hook(world_.faults(), [&](const FaultyCall&) { return away ? Fault::kFailBefore : Fault::kNone; });
   auto back = world_.runtime().StartThread("back", [&] {
     Sleep(absl::Seconds(3));
     away = false;
@@ -478,7 +485,7 @@ TEST_F(SessionTest, JoiningSurvivesLostRepliesOfTheEpochAndTheSession) {
       SCOPED_TRACE(absl::StrCat("call ", lost, fault == Fault::kDropReply ? " applied" : " not applied"));
       World world(static_cast<uint64_t>(lost));
       int calls = 0;
-      world.faults().SetHook([&](const FaultyCall&) { return ++calls == lost ? fault : Fault::kNone; });
+      const FaultHook hook(world.faults(), [&](const FaultyCall&) { return ++calls == lost ? fault : Fault::kNone; });
       auto a = Cluster::Join(world.Options("a"));
       ASSERT_TRUE(IsOk(a));
       world.faults().ReleaseHeld();
@@ -553,9 +560,7 @@ TEST_F(SessionTest, ATtlAboveTheDeploymentsMaxIsRefusedAndAShorterOneIsNot) {
 }
 
 TEST_F(SessionTest, AnEpochOfANewerVersionOrDamagedIsRefusedBySentence) {
-  {
-    auto a = world_.Join("a");
-  }
+  { auto a = world_.Join("a"); }
   Edit(world_, "test/epoch", "\"v\":\"1.0\"", "\"v\":\"2.0\"");
   EXPECT_TRUE(Is(StatusCode::kFailedPrecondition, Cluster::Join(world_.Options("b")), "newer version (2.0) of coord"));
   Edit(world_, "test/epoch", "{", "[");
@@ -574,7 +579,8 @@ TEST_F(SessionTest, AVolatileStoreSettlesForMaxTtlBeforeAnybodyIsGrantedAnything
   options.instance = "b";
   auto b = world_.Join(options);
   const absl::Time joined = Now();
-  EXPECT_TRUE(Is(StatusCode::kUnavailable, a->Mutex("m").TryAcquire(Soon()), "cannot be had yet: the store began anew"));
+  EXPECT_TRUE(
+      Is(StatusCode::kUnavailable, a->Mutex("m").TryAcquire(Soon()), "cannot be had yet: the store began anew"));
   EXPECT_TRUE(Is(StatusCode::kDeadlineExceeded, a->Mutex("m").Acquire(Soon())));
   auto waiting = InBackground(world_, [&] { return b->Mutex("m").Acquire(world_.In(absl::Hours(1))); });
   Sleep(absl::Minutes(2));
@@ -683,7 +689,7 @@ TEST_F(SessionTest, AStoreThatProvesToHaveForgottenGetsANewEpochThatSettles) {
       fence = grant->fence();
     }
     bool used = fault == Fault::kNone;
-    faulty->SetHook([&](const FaultyCall& call) {
+    const FaultHook hook(*faulty, [&](const FaultyCall& call) {
       if (used || !call.write() || call.key != "test/epoch") return Fault::kNone;
       used = true;
       return fault;
@@ -768,8 +774,10 @@ TEST_F(SessionTest, AnEpochRecordThatVanishesIsMadeAnewAndSettles) {
   auto grant = a->Mutex("m").Acquire(Soon());
   const uint64_t fence = grant->fence();
   const std::string epoch = EpochId(world_);
-  ASSERT_TRUE(world_.data().Delete("test/epoch", world_.data().Get("test/epoch", absl::InfiniteFuture())->revision,
-                                   absl::InfiniteFuture()).ok());
+  ASSERT_TRUE(world_.data()
+                  .Delete("test/epoch", world_.data().Get("test/epoch", absl::InfiniteFuture())->revision,
+                          absl::InfiniteFuture())
+                  .ok());
   const absl::Time gone = Now();
   Sleep(kTtl);
   EXPECT_TRUE(grant->Lost());
@@ -806,7 +814,9 @@ TEST_F(SessionTest, BeatsWithoutAReadOfTheEpochDoNotKeepASessionAlive) {
   auto grant = a->Mutex("m").Acquire(Soon());
   Sleep(kTtl);
   bool failing = true;
-  world_.faults().SetHook([&](const FaultyCall& call) { return failing && call.key == "test/epoch" ? Fault::kFailBefore : Fault::kNone; });
+  const FaultHook hook(world_.faults(), [&](const FaultyCall& call) {
+    return failing && call.key == "test/epoch" ? Fault::kFailBefore : Fault::kNone;
+  });
   Sleep(kValid);
   EXPECT_TRUE(grant->Lost());
   failing = false;

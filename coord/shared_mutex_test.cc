@@ -39,7 +39,8 @@ TEST_F(SharedMutexTest, ReadersShareAndAWriterIsAlone) {
   auto ra = a_->SharedMutex("s").AcquireShared(Soon());
   auto rb = b_->SharedMutex("s").AcquireShared(Soon());
   ASSERT_TRUE(IsOk(ra) && IsOk(rb));
-  EXPECT_TRUE(Is(StatusCode::kResourceExhausted, c_->SharedMutex("s").TryAcquire(Soon()), "shared mutex \"s\" is taken"));
+  EXPECT_TRUE(
+      Is(StatusCode::kResourceExhausted, c_->SharedMutex("s").TryAcquire(Soon()), "shared mutex \"s\" is taken"));
   EXPECT_TRUE(IsOk(c_->SharedMutex("s").TryAcquireShared(Soon())));
   auto writer = Writer(*c_);
   ASSERT_TRUE(IsOk(ra->Release()));
@@ -165,7 +166,8 @@ TEST_F(SharedMutexTest, DowngradeOfWhatIsNotAnExclusiveGrantIsRefused) {
   auto foreign = b_->SharedMutex("third").Acquire(Soon());
   EXPECT_TRUE(Is(StatusCode::kFailedPrecondition, a_->SharedMutex("third").Downgrade(*foreign, Soon())));
   ASSERT_TRUE(IsOk(other->Release()));
-  EXPECT_TRUE(Is(StatusCode::kFailedPrecondition, a_->SharedMutex("other").Downgrade(*other, Soon()), "lost or released"));
+  EXPECT_TRUE(
+      Is(StatusCode::kFailedPrecondition, a_->SharedMutex("other").Downgrade(*other, Soon()), "lost or released"));
 }
 
 // Rule: what a write gives up is given up here first, whatever the reply.
@@ -189,7 +191,7 @@ TEST_F(SharedMutexTest, ReadersAndWriterOfADeadCopyGiveWay) {
   for (const bool shared : {true, false}) {
     SCOPED_TRACE(shared);
     Process dead(world_, shared ? 1 : 2, "dead");
-    auto* grant = new absl::StatusOr<Grant>(absl::UnknownError(""));
+    auto* grant = LeftBehind(absl::StatusOr<Grant>(absl::UnknownError("")));
     dead.Run([&] {
       *grant = shared ? dead->SharedMutex("s").AcquireShared(Soon()) : dead->SharedMutex("s").Acquire(Soon());
     });

@@ -14,11 +14,11 @@ struct Stats {
   SessionState state = SessionState::kLost;
   std::string session;  // its id; empty while there is none
   uint64_t beats = 0;
-  uint64_t failed_beats = 0;      // attempts that did not renew the session
-  uint64_t sessions = 0;          // joined in all, the first included
+  uint64_t failed_beats = 0;  // attempts that did not renew the session
+  uint64_t sessions = 0;      // joined in all, the first included
   uint64_t sessions_lost = 0;
-  uint64_t grants = 0;            // grants obtained
-  uint64_t grants_held = 0;       // at this moment
+  uint64_t grants = 0;       // grants obtained
+  uint64_t grants_held = 0;  // at this moment
   uint64_t grants_lost = 0;
   uint64_t evictions = 0;         // sessions of other copies that this one ended
   uint64_t conflicts = 0;         // conditional writes on lock records that lost
@@ -31,7 +31,8 @@ struct Stats {
   uint64_t event_gaps = 0;
 };
 
-// The same as text in the Prometheus exposition format, each metric with HELP and TYPE, labelled with `plugin` and `instance`.
+// The same as text in the Prometheus exposition format, each metric with HELP and TYPE, labelled with `plugin` and
+// `instance`.
 std::string StatsText(const Stats& stats, const std::string& plugin, const std::string& instance);
 
 }  // namespace coord

@@ -26,6 +26,14 @@
 
 namespace coord::testing {
 
+// What belongs to a copy that is killed: never destroyed, for its copy cannot clean up any more, and no leak.
+template <typename T>
+T* LeftBehind(T value) {
+  static auto* const all = new std::vector<T*>();
+  all->push_back(new T(std::move(value)));
+  return all->back();
+}
+
 inline ::testing::AssertionResult IsOk(const absl::Status& status) {
   if (status.ok()) return ::testing::AssertionSuccess();
   return ::testing::AssertionFailure() << status.ToString();
@@ -177,6 +185,18 @@ class LocalWatchStore : public kv::StoreWrapper {
   const std::shared_ptr<internal::Executor> events_;
 };
 
+// Faults for as long as this object lives: declare it after what the hook looks at.
+class FaultHook {
+ public:
+  FaultHook(kv::FaultyStore& store, kv::FaultyStore::Hook hook) : store_(store) { store_.SetHook(std::move(hook)); }
+  ~FaultHook() { store_.SetHook(nullptr); }
+  FaultHook(const FaultHook&) = delete;
+  FaultHook& operator=(const FaultHook&) = delete;
+
+ private:
+  kv::FaultyStore& store_;
+};
+
 // A call on a simulated thread of its own.
 struct Call {
   absl::StatusOr<Grant> grant = absl::UnknownError("still under way");
@@ -210,7 +230,11 @@ class Process {
   }
   Process(World& world, int group, const std::string& instance) : Process(world, group, world.Options(instance)) {}
   ~Process() {
-    if (cluster_ != nullptr) Run([&] { cluster_.reset(); });
+    if (cluster_ == nullptr) return;
+    Run([&] {
+      slots_.clear();
+      cluster_.reset();
+    });
   }
   Process(const Process&) = delete;
   Process& operator=(const Process&) = delete;
@@ -226,19 +250,30 @@ class Process {
     return world_.runtime().StartThreadInGroup(group_, "process", std::move(fn));
   }
 
+  // A place for a grant of the process, which goes with it.
+  absl::StatusOr<Grant>* Slot() {
+    slots_.push_back(std::make_unique<absl::StatusOr<Grant>>(absl::UnknownError("not yet")));
+    return slots_.back().get();
+  }
+
   void Pause() { world_.runtime().Pause(group_); }
   void Resume() { world_.runtime().Resume(group_); }
   // As SIGKILL does. What it had in memory stays reachable, so that it does not count as a leak.
   void Kill() {
     world_.runtime().Kill(group_);
-    static auto* const graveyard = new std::vector<std::unique_ptr<Cluster>>;
-    graveyard->push_back(std::move(cluster_));
+    struct Remains {
+      std::unique_ptr<Cluster> cluster;
+      std::vector<std::unique_ptr<absl::StatusOr<Grant>>> slots;
+    };
+    static auto* const graveyard = new std::vector<Remains>;
+    graveyard->push_back({std::move(cluster_), std::move(slots_)});
   }
 
  private:
   World& world_;
   const int group_;
   std::unique_ptr<Cluster> cluster_;
+  std::vector<std::unique_ptr<absl::StatusOr<Grant>>> slots_;
 };
 
 // The key whose parts are "test/<kind>/<some epoch>/<name>", or "" if there is none.

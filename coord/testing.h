@@ -8,8 +8,8 @@
 //   world.runtime().SleepFor(absl::Hours(1));                       // beats go on
 //   world.faults().SetHook(...);                                    // a store that fails (kv/faulty_store.h)
 //
-// Everything runs on the one thread that made the World (coord/sim_runtime.h). To pause or kill a copy as a whole, run it in
-// a group of its own: world.runtime().StartThreadInGroup(1, "copy", [&] { auto c = world.Join("c"); ... }).
+// Everything runs on the one thread that made the World (coord/sim_runtime.h). To pause or kill a copy as a whole, run
+// it in a group of its own: world.runtime().StartThreadInGroup(1, "copy", [&] { auto c = world.Join("c"); ... }).
 
 #ifndef COORD_TESTING_H_
 #define COORD_TESTING_H_

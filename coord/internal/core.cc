@@ -67,9 +67,7 @@ void Core::SetEpochId(std::string id) {
   epoch_id_ = std::move(id);
 }
 
-void Core::Log(LogLevel level, const std::string& line) {
-  options.log(level, line);
-}
+void Core::Log(LogLevel level, const std::string& line) { options.log(level, line); }
 
 void Pause(Runtime& runtime, absl::Time until) {
   kv::internal::Mutex mu;

@@ -66,8 +66,8 @@ absl::Status EpochKeeper::Write(const std::optional<kv::Entry>& over, EpochRecor
   const kv::WriteResult result = over ? core_->store->Update(Key(*core_), Format(record), over->revision, deadline)
                                       : core_->store->Create(Key(*core_), Format(record), deadline);
   if (result.ok()) return Adopt({Format(record), result.revision, std::nullopt});
-  const bool lost_race = absl::IsAborted(result.status) || absl::IsAlreadyExists(result.status) ||
-                         absl::IsDeadlineExceeded(result.status);
+  const bool lost_race =
+      absl::IsAborted(result.status) || absl::IsAlreadyExists(result.status) || absl::IsDeadlineExceeded(result.status);
   if (!lost_race) return result.status;
   absl::StatusOr<std::optional<kv::Entry>> now = Read(until);
   if (!now.ok()) return now.status();

@@ -23,16 +23,17 @@ class EpochKeeper {
  public:
   explicit EpochKeeper(Core* core) : core_(core) {}
 
-  // Reads the record, makes it where there is none (the loser of a race adopts the winner's), and replaces one whose time lies below what
-  // this copy knows to have been given out. Steady deadline. FailedPrecondition: this copy's ttl is above the deployment's max_ttl.
+  // Reads the record, makes it where there is none (the loser of a race adopts the winner's), and replaces one whose
+  // time lies below what this copy knows to have been given out. Steady deadline. FailedPrecondition: this copy's ttl
+  // is above the deployment's max_ttl.
   absl::Status Join(absl::Time until);
 
-  // Reads the record again: Aborted if it names another epoch or none; else what the store said. On a settling epoch also rewrites it as
-  // settled once it stood unchanged for max_ttl.
+  // Reads the record again: Aborted if it names another epoch or none; else what the store said. On a settling epoch
+  // also rewrites it as settled once it stood unchanged for max_ttl.
   absl::Status Check(absl::Time until);
 
-  // The store has proved to have forgotten: puts a new epoch in the place of the present one. Once it is OK, or Aborted since somebody else did,
-  // Join again.
+  // The store has proved to have forgotten: puts a new epoch in the place of the present one. Once it is OK, or Aborted
+  // since somebody else did, Join again.
   absl::Status Replace(absl::Time until);
 
   const EpochRecord& record() const { return record_; }

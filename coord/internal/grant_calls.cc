@@ -126,17 +126,17 @@ void GrantEngine::Write(NameState& n, const GrantChange& wanted, absl::Time unti
   const std::string key = n.key;
   const std::string value = Format(*next);
   if (value.size() > core_->store->traits().max_value_bytes) {
-    return Failed(n, absl::ResourceExhaustedError(absl::StrCat("the record would have ", value.size(), " bytes; the store takes ",
-                                                               core_->store->traits().max_value_bytes,
-                                                               ": fewer copies at a time must wait")));
+    return Failed(n, absl::ResourceExhaustedError(
+                         absl::StrCat("the record would have ", value.size(), " bytes; the store takes ",
+                                      core_->store->traits().max_value_bytes, ": fewer copies at a time must wait")));
   }
   const kv::Revision expected = n.revision;
   const absl::Time sent = runtime_.Now();
   n.written_at = sent;
   mu_.Unlock();
   const absl::Time deadline = core_->CallDeadline(until);
-  kv::WriteResult result = expected == 0 ? core_->store->Create(key, value, deadline)
-                                         : core_->store->Update(key, value, expected, deadline);
+  kv::WriteResult result =
+      expected == 0 ? core_->store->Create(key, value, deadline) : core_->store->Update(key, value, expected, deadline);
   mu_.Lock();
   if (n.key != key) return;
   if (result.ok()) {
@@ -189,7 +189,8 @@ void GrantEngine::ReadSession(NameState& n, const Action& action, absl::Time unt
     // Since when it stands counts from the answer: the record may have been written just before it was sent.
     if (record.ok()) core_->session->table().Observe(action.session, *entry, *record, runtime_.Now());
   } else if (absl::IsNotFound(status)) {
-    // A missing session proves nothing: it is written down as broken, with the ttl that its grant states, and waited for.
+    // A missing session proves nothing: it is written down as broken, with the ttl that its grant states, and waited
+    // for.
     SessionRecord broken;
     broken.mark = SessionMark::kBroken;
     broken.ttl = action.ttl;
@@ -212,8 +213,7 @@ void GrantEngine::Evict(NameState& n, const Action& action, absl::Time until) {
   ended.nonce = core_->Nonce();
   mu_.Unlock();
   // The check and the end are one: a session that has beaten meanwhile has another revision.
-  kv::WriteResult result =
-      core_->store->Update(key, Format(ended), action.sight->revision, core_->CallDeadline(until));
+  kv::WriteResult result = core_->store->Update(key, Format(ended), action.sight->revision, core_->CallDeadline(until));
   SessionTable& table = core_->session->table();
   if (result.ok()) {
     core_->counters.evictions.fetch_add(1, std::memory_order_relaxed);

@@ -39,8 +39,8 @@ void GrantEngine::Start() {
   MutexLock lock(mu_);
   for (int i = 0; i < kWorkers; ++i) {
     ++workers_running_;
-    workers_.push_back(runtime_.StartThread(
-        "coord-grants", [this, core = core_->shared_from_this()] { WorkerThread(); }));
+    workers_.push_back(
+        runtime_.StartThread("coord-grants", [this, core = core_->shared_from_this()] { WorkerThread(); }));
   }
 }
 
@@ -57,7 +57,8 @@ absl::Status GrantEngine::CheckAsk(const GrantName& name, const Ask& ask) const 
   }
   if (ask.value && ask.value->size() > kMaxProclaimed) {
     return absl::InvalidArgumentError(absl::StrCat("a leader may proclaim at most ", kMaxProclaimed, " bytes; this is ",
-                                                   ask.value->size(), ": keep it in a SharedValue and proclaim its name"));
+                                                   ask.value->size(),
+                                                   ": keep it in a SharedValue and proclaim its name"));
   }
   return absl::OkStatus();
 }
@@ -225,9 +226,9 @@ absl::Status GrantEngine::WaitFor(NameState& n, absl::Time until, const std::fun
   while (!reached() && runtime_.Now() < until && !stopped_) n.changed->Wait(mu_, until);
   if (reached()) return absl::OkStatus();
   if (stopped_) return Left();
-  const std::string text = absl::StrCat(What(n), ": ", what, " is not confirmed by the store yet",
-                                        n.last_error.ok() ? "" : ": ", std::string(n.last_error.message()),
-                                        "; it is tried further in the background");
+  const std::string text =
+      absl::StrCat(What(n), ": ", what, " is not confirmed by the store yet", n.last_error.ok() ? "" : ": ",
+                   std::string(n.last_error.message()), "; it is tried further in the background");
   return absl::IsUnavailable(n.last_error) ? absl::UnavailableError(text) : absl::DeadlineExceededError(text);
 }
 
@@ -354,8 +355,8 @@ absl::Status GrantEngine::Proclaim(const std::shared_ptr<Held>& held, std::strin
 absl::StatusOr<NameInfo> GrantEngine::Inspect(const GrantName& name, absl::Time deadline) {
   if (absl::Status checked = CheckAsk(name, Ask{}); !checked.ok()) return checked;
   const std::shared_ptr<const Attachment> attachment = core_->session->Current();
-  const std::string key = absl::StrCat(core_->options.plugin, "/", name.kind, "/", attachment->epoch, "/",
-                                       EscapeName(name.name));
+  const std::string key =
+      absl::StrCat(core_->options.plugin, "/", name.kind, "/", attachment->epoch, "/", EscapeName(name.name));
   absl::StatusOr<kv::Entry> entry = core_->store->Get(key, core_->CallDeadline(runtime_.SteadyDeadline(deadline)));
   NameInfo info;
   info.capacity = name.capacity;

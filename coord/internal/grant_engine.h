@@ -1,7 +1,7 @@
 // Runs the lock protocol: takes the cached record, applies the pure transition, writes conditionally, and waits on
 // changes. It drives each name towards a state that is wanted (which tickets this copy holds or asks for) rather than
-// through steps, so that a lost reply, a repeated push or a crash between two steps needs no special case: whoever looks
-// next sees what is still to be done.
+// through steps, so that a lost reply, a repeated push or a crash between two steps needs no special case: whoever
+// looks next sees what is still to be done.
 //
 // At most one store call per name is under way. A caller drives its own name; what is left when it goes, and all that
 // is due later, is done by kWorkers threads.
@@ -32,7 +32,8 @@ class GrantEngine {
  public:
   // Also the bound of take-outs and give-ups that are under way at a time.
   static constexpr int kWorkers = 4;
-  // Names with a write whose outcome is open, or with something to give up that the store has not taken. Beyond it the session ends.
+  // Names with a write whose outcome is open, or with something to give up that the store has not taken. Beyond it the
+  // session ends.
   static constexpr size_t kMaxUnsettled = 4096;
   // What a leader may proclaim, in bytes: small, for every waiting candidate's stands in the record.
   static constexpr size_t kMaxProclaimed = 1024;
@@ -60,8 +61,8 @@ class GrantEngine {
   void SessionJoined();
   void SessionEnded(std::string_view session);
 
-  // Ends all waits with Cancelled, loses all grants, and gives them up in the store by `until`, those that others wait for first. Unavailable
-  // tells how many are left. Then stops the workers.
+  // Ends all waits with Cancelled, loses all grants, and gives them up in the store by `until`, those that others wait
+  // for first. Unavailable tells how many are left. Then stops the workers.
   absl::Status Close(absl::Time until);
 
   size_t held_count() const;
@@ -86,8 +87,8 @@ class GrantEngine {
   absl::Status CheckAsk(const GrantName& name, const Ask& ask) const;
 
   // grant_engine.cc: requests.
-  std::shared_ptr<Request> Enqueue(NameState& n, const std::shared_ptr<const GrantName>& name, Ask ask, absl::Time deadline)
-      KV_REQUIRES(mu_);
+  std::shared_ptr<Request> Enqueue(NameState& n, const std::shared_ptr<const GrantName>& name, Ask ask,
+                                   absl::Time deadline) KV_REQUIRES(mu_);
   void Finish(NameState& n, const std::shared_ptr<Request>& request, absl::Status status, std::shared_ptr<Held> held)
       KV_REQUIRES(mu_);
   void FinishAll(NameState& n, const absl::Status& status, bool try_only) KV_REQUIRES(mu_);

@@ -77,8 +77,8 @@ bool GrantEngine::Interested(const NameState& n) const {
 absl::Duration GrantEngine::ReadInterval(const NameState& n) const {
   absl::Duration interval = absl::InfiniteDuration();
   const bool waiting = !n.pending.empty() && n.pending.front()->ticket != 0;
-  const bool retaining = std::any_of(n.tickets.begin(), n.tickets.end(),
-                                     [](const auto& ticket) { return ticket.second.holders.empty(); });
+  const bool retaining =
+      std::any_of(n.tickets.begin(), n.tickets.end(), [](const auto& ticket) { return ticket.second.holders.empty(); });
   if (waiting || retaining) interval = ttl_;
   if (!watch_) {
     if (waiting || n.leader != nullptr) interval = ttl_ / 8 * n.poll_jitter;
@@ -104,8 +104,8 @@ void GrantEngine::DropBadRequests(NameState& n, absl::Time now) {
           What(n), " has ", n.record->capacity, " permits, and this handle was made with ",
           request->name->capacity.load(), ": use the same number in all copies, or change it by SetPermits"));
     } else if (n.record && request->ask.weight > n.record->capacity) {
-      refused = absl::InvalidArgumentError(absl::StrCat(request->ask.weight, " permits of ", What(n),
-                                                        " can never be had: it has ", n.record->capacity));
+      refused = absl::InvalidArgumentError(
+          absl::StrCat(request->ask.weight, " permits of ", What(n), " can never be had: it has ", n.record->capacity));
     }
     if (refused.ok()) {
       ++i;
@@ -185,7 +185,8 @@ GrantChange GrantEngine::Wanted(NameState& n, const Attachment& attachment) {
 }
 
 // What stands between this copy's request and its turn: sessions to be looked at, to be ended, to be taken out. A
-// waiter acts once every waiter ahead of it is silent or ended, so that only one acts. True: `action` is to be done first.
+// waiter acts once every waiter ahead of it is silent or ended, so that only one acts. True: `action` is to be done
+// first.
 bool GrantEngine::Obstacles(NameState& n, absl::Time now, Action& action) {
   if (!n.record || n.pending.empty()) return false;
   const Request& head = *n.pending.front();
@@ -247,8 +248,10 @@ GrantEngine::Action GrantEngine::Next(NameState& n) {
     if (request->done) action.due = std::min(action.due, request->deadline);
   }
   if (!Attached(n, now, attachment)) {
-    FinishAll(n, absl::UnavailableError(absl::StrCat(What(n), " cannot be had: this copy has no session; it is joining again")),
-              /*try_only=*/true);
+    FinishAll(
+        n,
+        absl::UnavailableError(absl::StrCat(What(n), " cannot be had: this copy has no session; it is joining again")),
+        /*try_only=*/true);
     return action;
   }
   if (closing_ && !losses_told_) return action;
@@ -263,8 +266,9 @@ GrantEngine::Action GrantEngine::Next(NameState& n) {
   if (!attachment->settled && n.tickets.empty()) {
     FinishAll(n,
               absl::UnavailableError(absl::StrCat(
-                  What(n), " cannot be had yet: the store began anew, and copies of before may still be valid; grants "
-                           "are given once it has stood for the deployment's max_ttl")),
+                  What(n),
+                  " cannot be had yet: the store began anew, and copies of before may still be valid; grants "
+                  "are given once it has stood for the deployment's max_ttl")),
               /*try_only=*/true);
     return action;
   }
@@ -272,8 +276,8 @@ GrantEngine::Action GrantEngine::Next(NameState& n) {
     action.due = std::min(action.due, n.backoff_until);
     return action;
   }
-  const bool try_blind = !watch_ && !n.pending.empty() && n.pending.front()->ask.try_only &&
-                         n.looked_at < n.pending.front()->asked;
+  const bool try_blind =
+      !watch_ && !n.pending.empty() && n.pending.front()->ask.try_only && n.looked_at < n.pending.front()->asked;
   if (!n.known || n.verify || try_blind || now >= std::max(n.looked_at, n.answered_at) + ReadInterval(n)) {
     action.todo = Todo::kRead;
     return action;
@@ -281,10 +285,11 @@ GrantEngine::Action GrantEngine::Next(NameState& n) {
   bool look_first = false;
   while (AdmitLocally(n, now, look_first)) {
   }
-  const bool free = std::any_of(n.tickets.begin(), n.tickets.end(),
-                                [](const auto& ticket) { return ticket.second.holders.empty(); });
+  const bool free =
+      std::any_of(n.tickets.begin(), n.tickets.end(), [](const auto& ticket) { return ticket.second.holders.empty(); });
   if (free && n.retain && now >= n.looked_at + ttl_ / 3) look_first = true;  // somebody may wait unheard
-  // A store that takes longer to answer than a view stays fresh is not asked again and again: then nothing is passed on.
+  // A store that takes longer to answer than a view stays fresh is not asked again and again: then nothing is passed
+  // on.
   if (look_first && now >= n.answered_at + ttl_ / 3) {
     action.todo = Todo::kRead;
     return action;
@@ -310,8 +315,8 @@ GrantEngine::Action GrantEngine::Next(NameState& n) {
     return action;
   }
   action.due = std::min(action.due, std::max(n.looked_at, n.answered_at) + ReadInterval(n));
-  const bool retains = std::any_of(n.tickets.begin(), n.tickets.end(),
-                                   [](const auto& ticket) { return ticket.second.retained; });
+  const bool retains =
+      std::any_of(n.tickets.begin(), n.tickets.end(), [](const auto& ticket) { return ticket.second.retained; });
   if (retains) action.due = std::min(action.due, n.used_at + ttl_);
   return action;
 }

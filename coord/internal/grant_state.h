@@ -28,9 +28,9 @@ namespace coord::internal {
 // What a caller asks for.
 struct Ask {
   uint32_t weight = 1;
-  bool reader = false;    // shares a ticket with the copy's other readers
-  bool try_only = false;  // never queues
-  bool standing = false;  // goes on after errors that somebody must mend
+  bool reader = false;               // shares a ticket with the copy's other readers
+  bool try_only = false;             // never queues
+  bool standing = false;             // goes on after errors that somebody must mend
   std::optional<std::string> value;  // what a leader proclaims
 };
 
@@ -38,13 +38,13 @@ struct Ask {
 struct Request {
   std::shared_ptr<const GrantName> name;
   Ask ask;
-  absl::Time asked;                 // steady
-  absl::Time deadline;              // steady
+  absl::Time asked;                                 // steady
+  absl::Time deadline;                              // steady
   std::function<void(absl::StatusOr<Grant>)> done;  // asynchronous ones
   CancelToken cancel;
   std::atomic<uint64_t> cancel_id{0};
 
-  uint64_t ticket = 0;              // in the present session; 0: none yet
+  uint64_t ticket = 0;  // in the present session; 0: none yet
   bool finished = false;
   absl::Status status;              // once finished
   std::shared_ptr<Held> held;       // once finished with OK
@@ -67,20 +67,20 @@ struct NameState : std::enable_shared_from_this<NameState> {
   // Identity.
   std::string kind;
   std::string name;
-  std::string epoch;    // of the key
-  std::string key;      // "<plugin>/<kind>/<epoch>/<escaped name>"
-  std::string session;  // whose tickets are below
+  std::string epoch;                  // of the key
+  std::string key;                    // "<plugin>/<kind>/<epoch>/<escaped name>"
+  std::string session;                // whose tickets are below
   std::shared_ptr<SessionLife> life;  // of that session
 
   // The record as last seen.
-  bool known = false;                 // it has been read at all; record may still be absent
+  bool known = false;  // it has been read at all; record may still be absent
   std::optional<GrantRecord> record;
-  kv::Revision revision = 0;          // 0: absent
-  kv::Revision floor = 0;             // the highest ever seen for this key: pushes must be above it
-  absl::Time looked_at;               // steady: when the call was sent that last confirmed the view
-  absl::Time answered_at;             // steady: when that call came back; what is due next counts from here
-  absl::Time changed_at;              // steady: when the record was last seen to change
-  double poll_jitter = 1;             // drawn anew with every look, so that copies do not poll in step
+  kv::Revision revision = 0;  // 0: absent
+  kv::Revision floor = 0;     // the highest ever seen for this key: pushes must be above it
+  absl::Time looked_at;       // steady: when the call was sent that last confirmed the view
+  absl::Time answered_at;     // steady: when that call came back; what is due next counts from here
+  absl::Time changed_at;      // steady: when the record was last seen to change
+  double poll_jitter = 1;     // drawn anew with every look, so that copies do not poll in step
 
   // What is wanted.
   std::deque<std::shared_ptr<Request>> pending;  // only the first may have a ticket in the record
@@ -90,25 +90,26 @@ struct NameState : std::enable_shared_from_this<NameState> {
   std::optional<uint32_t> want_capacity;
   std::shared_ptr<const GrantName> capacity_for;  // the handle that goes on with it
   std::optional<std::string> want_value;
-  absl::Status refused;  // why one of these two was given up
+  absl::Status refused;                // why one of these two was given up
   std::shared_ptr<LeaderCell> leader;  // somebody observes
   bool verify = false;                 // read before believing in what is held
 
-  // A conditional write whose outcome is open: until a later one's is known, or the revision has moved, it may yet arrive.
+  // A conditional write whose outcome is open: until a later one's is known, or the revision has moved, it may yet
+  // arrive.
   bool unsettled = false;
   kv::Revision unsettled_at = 0;  // what it expected; 0: absence
 
   // Work.
-  bool busy = false;                    // a thread drives it
+  bool busy = false;  // a thread drives it
   absl::Time due = absl::InfiniteFuture();
   absl::Time queued = absl::InfiniteFuture();  // its place in the work queue
   absl::Time backoff_until = absl::InfinitePast();
-  int conflicts = 0;                    // conditional writes in a row that lost
-  int failures = 0;                     // calls in a row that failed or lost
-  absl::Status last_error;              // of the last call, OK if it came through
-  absl::Time used_at;                   // steady: last written or asked for by this copy
+  int conflicts = 0;        // conditional writes in a row that lost
+  int failures = 0;         // calls in a row that failed or lost
+  absl::Status last_error;  // of the last call, OK if it came through
+  absl::Time used_at;       // steady: last written or asked for by this copy
   absl::Time written_at = absl::InfinitePast();
-  std::unique_ptr<Condition> changed;   // for those who wait for a give-up or a change to be in the store
+  std::unique_ptr<Condition> changed;  // for those who wait for a give-up or a change to be in the store
 };
 
 }  // namespace coord::internal

@@ -41,7 +41,8 @@ struct GrantName {
   bool retain = false;
   bool fence_each = false;
   absl::Status error;
-  // Elections: what Leader() reads. Set once by the engine, which keeps `leader_owner`; the pointer lives as long as this name.
+  // Elections: what Leader() reads. Set once by the engine, which keeps `leader_owner`; the pointer lives as long as
+  // this name.
   mutable std::atomic<LeaderCell*> leader{nullptr};
   mutable std::shared_ptr<LeaderCell> leader_owner;
 };
@@ -54,7 +55,8 @@ struct Held {
   uint64_t ticket = 0;
   uint32_t weight = 1;
   uint64_t fence = 0;
-  std::atomic<bool> exclusive{true};  // fences of this grant may guard writes; false for permits, readers, and after a downgrade
+  std::atomic<bool> exclusive{
+      true};  // fences of this grant may guard writes; false for permits, readers, and after a downgrade
   std::atomic<bool> lost{false};      // sticky
   std::atomic<bool> released{false};  // sticky
 

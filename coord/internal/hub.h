@@ -32,8 +32,8 @@ class Hub {
   // True where the store has a watch at all.
   bool has_watch() const;
 
-  // True while events come in the order of revisions: false before the first kSynced, and from kResync or kEpochChanged to the
-  // next. Whoever registers while it is false gets that kSynced.
+  // True while events come in the order of revisions: false before the first kSynced, and from kResync or kEpochChanged
+  // to the next. Whoever registers while it is false gets that kSynced.
   bool synced() const;
 
   // A registration; after its destructor has returned its handler does not run (it waits for a running one, except

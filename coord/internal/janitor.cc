@@ -169,8 +169,8 @@ void Janitor::CollectIdle() {
 
 // Reads the epoch record: what looks dead to a copy that lags may be what the others live in.
 bool Janitor::EpochIsStill(const std::string& epoch) {
-  absl::StatusOr<kv::Entry> entry = core_->store->Get(
-      core_->options.plugin + "/epoch", core_->CallDeadline(core_->runtime->Now() + core_->options.ttl));
+  absl::StatusOr<kv::Entry> entry = core_->store->Get(core_->options.plugin + "/epoch",
+                                                      core_->CallDeadline(core_->runtime->Now() + core_->options.ttl));
   if (!entry.ok()) return false;
   absl::StatusOr<EpochRecord> record = ParseEpochRecord(entry->value, "epoch record");
   return record.ok() && record->id == epoch;

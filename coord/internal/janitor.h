@@ -1,8 +1,8 @@
 // Removes what nobody needs any more, a little at a time: lock records that stood free and unused, records of dead
 // epochs, session records that ended a day ago; and ends sessions that have fallen silent while nobody waited for them.
 //
-// A record goes when it stood unchanged for long enough on this copy's own steady clock (or by the store's age), by a conditional
-// delete, so that whoever uses it meanwhile is not disturbed.
+// A record goes when it stood unchanged for long enough on this copy's own steady clock (or by the store's age), by a
+// conditional delete, so that whoever uses it meanwhile is not disturbed.
 
 #ifndef COORD_INTERNAL_JANITOR_H_
 #define COORD_INTERNAL_JANITOR_H_
@@ -19,7 +19,8 @@ namespace coord::internal {
 
 class Janitor {
  public:
-  static constexpr size_t kMaxRemembered = 100000;  // leftovers of others that are remembered from one sweep to the next
+  static constexpr size_t kMaxRemembered =
+      100000;  // leftovers of others that are remembered from one sweep to the next
   static constexpr int kDeletesPerBeat = 16;
   static constexpr absl::Duration kSweepInterval = absl::Hours(1);
   static constexpr absl::Duration kKeepEnded = absl::Hours(24);
@@ -52,7 +53,7 @@ class Janitor {
   std::string epoch_;  // under which the leftovers were found
   std::unordered_map<std::string, Leftover> leftovers_;
   std::deque<std::pair<std::string, kv::Revision>> idle_;  // free records of names that this copy has forgotten
-  bool ending_ = false;  // there may be more silent sessions
+  bool ending_ = false;                                    // there may be more silent sessions
   absl::Time next_sweep_;
   kv::internal::Mutex mu_;
   const std::unique_ptr<Condition> wake_;

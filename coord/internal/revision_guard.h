@@ -1,6 +1,6 @@
 // Notes the highest revision that this copy has seen, and the writes that prove a store which has forgotten: a
-// successful write whose revision is not above every one seen before it was sent. Reads and snapshots prove nothing, and
-// neither do pushes: one that comes late could belong to another epoch.
+// successful write whose revision is not above every one seen before it was sent. Reads and snapshots prove nothing,
+// and neither do pushes: one that comes late could belong to another epoch.
 
 #ifndef COORD_INTERNAL_REVISION_GUARD_H_
 #define COORD_INTERNAL_REVISION_GUARD_H_
@@ -23,8 +23,8 @@ class RevisionGuard : public kv::StoreWrapper {
   // The highest revision seen in the present epoch, by calls and pushes.
   kv::Revision highest() const;
 
-  // The highest revision seen at all, by pushes and in earlier epochs too: no fence that was given out under an epoch known here lies above
-  // that epoch's time plus this.
+  // The highest revision seen at all, by pushes and in earlier epochs too: no fence that was given out under an epoch
+  // known here lies above that epoch's time plus this.
   kv::Revision highest_ever() const { return ever_.load(std::memory_order_acquire); }
 
   // Called, on the thread of the write, with the first proof since the last Reset.
@@ -56,7 +56,7 @@ class RevisionGuard : public kv::StoreWrapper {
 
   mutable kv::internal::Mutex mu_;
   kv::Revision highest_ KV_GUARDED_BY(mu_) = 0;
-  uint64_t epoch_ KV_GUARDED_BY(mu_) = 0;  // counts the Resets
+  uint64_t epoch_ KV_GUARDED_BY(mu_) = 0;       // counts the Resets
   kv::Revision pushed_ KV_GUARDED_BY(mu_) = 0;  // the highest of the watch's events since the epoch changed
   bool proved_ KV_GUARDED_BY(mu_) = false;
   std::atomic<kv::Revision> ever_{0};

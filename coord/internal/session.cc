@@ -79,10 +79,9 @@ absl::Status SessionKeeper::Join(absl::Time until) {
     if (!record.ok() || !table_.Observe(session, event.entry, *record, core_->runtime->Now())) return;
     if (record->mark == SessionMark::kEnded && events_.on_ended) events_.on_ended(session);
   });
-  epoch_registration_ =
-      core_->hub->Register(core_->options.plugin + "/epoch", [this](const kv::WatchEvent& event) {
-        if (event.kind == kv::WatchKind::kPut || event.kind == kv::WatchKind::kDelete) CheckSoon();
-      });
+  epoch_registration_ = core_->hub->Register(core_->options.plugin + "/epoch", [this](const kv::WatchEvent& event) {
+    if (event.kind == kv::WatchKind::kPut || event.kind == kv::WatchKind::kDelete) CheckSoon();
+  });
   if (absl::Status attached = Attach(until); !attached.ok()) return attached;
   {
     MutexLock lock(mu_);
@@ -440,15 +439,16 @@ void SessionKeeper::RunPosted() {
 std::vector<std::function<void()>> SessionKeeper::MarkLost(const std::shared_ptr<Session>& session) {
   session->told = true;
   session->life->lost.store(true, std::memory_order_release);
-  const std::string why = lost_because_.empty() ? "no beat reached the store in time" : std::exchange(lost_because_, "");
+  const std::string why =
+      lost_because_.empty() ? "no beat reached the store in time" : std::exchange(lost_because_, "");
   NoteState();
   mu_.Unlock();
   core_->counters.sessions_lost.fetch_add(1, std::memory_order_relaxed);
   std::vector<std::function<void()>> callbacks;
   if (events_.on_loss) callbacks = events_.on_loss(*session->life);
-  core_->Log(LogLevel::kWarning, absl::StrCat("plugin ", core_->options.plugin, ", copy ",
-                                              QuoteName(core_->options.instance), ": session ", session->life->id,
-                                              " is lost: ", why, "; joining again"));
+  core_->Log(LogLevel::kWarning,
+             absl::StrCat("plugin ", core_->options.plugin, ", copy ", QuoteName(core_->options.instance), ": session ",
+                          session->life->id, " is lost: ", why, "; joining again"));
   mu_.Lock();
   return callbacks;
 }

@@ -32,8 +32,8 @@ struct Attachment {
 
 class SessionKeeper {
  public:
-  // `on_loss` marks what hangs on the session and returns the users' callbacks, which are run next. `on_join` is told of
-  // every later session, and of a settling epoch that has settled.
+  // `on_loss` marks what hangs on the session and returns the users' callbacks, which are run next. `on_join` is told
+  // of every later session, and of a settling epoch that has settled.
   struct Events {
     std::function<std::vector<std::function<void()>>(const SessionLife&)> on_loss;
     std::function<void()> on_join;
@@ -62,7 +62,8 @@ class SessionKeeper {
   // Runs `fns` on the thread of loss signals.
   void PostLoss(std::vector<std::function<void()>> fns);
 
-  // Marks the session of another copy as broken: it will lose, and its grants go to others after its ttl. Steady deadline.
+  // Marks the session of another copy as broken: it will lose, and its grants go to others after its ttl. Steady
+  // deadline.
   absl::Status Break(std::string_view session, absl::Time until);
 
   // Marks the session's record ended and stops the threads, by `until` at the latest. The error says what was left

@@ -16,7 +16,8 @@
 
 namespace coord::internal {
 
-// Thread-safe. Holds at most kMaxSessions; beyond that the one that has been silent longest is forgotten, which only delays its end.
+// Thread-safe. Holds at most kMaxSessions; beyond that the one that has been silent longest is forgotten, which only
+// delays its end.
 class SessionTable {
  public:
   static constexpr size_t kMaxSessions = 16384;

@@ -3,11 +3,8 @@
 
 #include <fcntl.h>
 #include <gtest/gtest.h>
-#include <sched.h>
 #include <signal.h>
-#include <sys/mount.h>
 #include <sys/resource.h>
-#include <unistd.h>
 
 #include <cerrno>
 #include <cstring>
@@ -18,12 +15,12 @@
 #include <memory>
 #include <set>
 #include <string>
-#include <utility>
 #include <vector>
 
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "tests/process/copies.h"
+#include "tests/process/small_disk.h"
 
 namespace process_test {
 namespace {
@@ -212,39 +209,6 @@ TEST_F(OutageTest, NoFileCanGrow) {
   limit_all(RLIM_INFINITY);
   CheckGoesOn(true);
 }
-
-// A small file system that only this test and what it starts can see; gone when this object ends.
-class SmallDisk {
- public:
-  explicit SmallDisk(std::string path) : path_(std::move(path)) {
-    mounted_ = unshare(CLONE_NEWNS) == 0 && mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr) == 0 &&
-               mount("tmpfs", path_.c_str(), "tmpfs", 0, "size=16m") == 0;
-    error_ = errno;
-  }
-  SmallDisk(const SmallDisk&) = delete;
-  SmallDisk& operator=(const SmallDisk&) = delete;
-  ~SmallDisk() {
-    if (mounted_) umount2(path_.c_str(), MNT_DETACH);
-  }
-  bool mounted() const { return mounted_; }
-  const char* error() const { return strerror(error_); }
-
-  void Fill() const {
-    const int fd = open(filler().c_str(), O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
-    const std::string block(4096, 'x');
-    while (write(fd, block.data(), block.size()) > 0) continue;
-    EXPECT_EQ(errno, ENOSPC);
-    close(fd);
-  }
-  void MakeRoom() const { fs::remove(filler()); }
-
- private:
-  std::string filler() const { return path_ + "/filler"; }
-
-  const std::string path_;
-  bool mounted_ = false;
-  int error_ = 0;
-};
 
 TEST_F(OutageTest, TheDiskIsFull) {
   fs::create_directories(folder());
