@@ -304,7 +304,7 @@ TEST_F(BudgetsTest, WithoutWatchAndAgeTakeoverIsWithinATtlAndAnEighth) {
     options.instance = "b";
     Process b(world, 1, options);
     const std::string session = b->session();
-    absl::StatusOr<Grant>* held = b.Slot();
+    auto* held = LeftBehind(absl::StatusOr<Grant>(absl::UnknownError("")));
     b.Run([&] { *held = b->Mutex("m").Acquire(world.In(absl::Seconds(1))); });
     ASSERT_TRUE(IsOk(*held));
     auto waiting = InBackground(world, [&] { return a->Mutex("m").Acquire(world.In(absl::Hours(1))); });

@@ -678,6 +678,24 @@ TEST_F(MutexTest, PushesThatComeLateOrTwiceChangeNothing) {
   EXPECT_TRUE(other->ok());
 }
 
+TEST_F(MutexTest, AnOldPushDoesNotReplaceANewerView) {
+  auto a = world_.Join("a");
+  world_.faults().PauseWatches();
+  for (int i = 0; i < 3; ++i) ASSERT_TRUE(IsOk(a->Mutex("m").Acquire(Soon())));
+  int passed = 0;
+  world_.faults().SetEventFilter([&](const kv::WatchEvent& event) {
+    return event.key.find("/mutex/") == std::string::npos || ++passed <= 2;
+  });
+  world_.faults().ResumeWatches();
+  world_.runtime().RunUntilIdle();
+  ASSERT_GT(passed, 2);
+  const kv::CallCounts before = world_.store().Snapshot("test/mutex/");
+  auto grant = a->Mutex("m").Acquire(Soon());
+  ASSERT_TRUE(IsOk(grant));
+  EXPECT_EQ((world_.store().Snapshot("test/mutex/") - before).calls(), 1) << "what a holds is the newest";
+  world_.faults().SetEventFilter(nullptr);
+}
+
 // Rule: the successor enters only if its session is valid when the push is processed. M01.
 TEST_F(MutexTest, APushDoesNotLetInACopyWhoseSessionHasRunOut) {
   for (uint64_t seed = 1; seed <= 50; ++seed) {

@@ -231,10 +231,7 @@ class Process {
   Process(World& world, int group, const std::string& instance) : Process(world, group, world.Options(instance)) {}
   ~Process() {
     if (cluster_ == nullptr) return;
-    Run([&] {
-      slots_.clear();
-      cluster_.reset();
-    });
+    Run([&] { cluster_.reset(); });
   }
   Process(const Process&) = delete;
   Process& operator=(const Process&) = delete;
@@ -250,30 +247,18 @@ class Process {
     return world_.runtime().StartThreadInGroup(group_, "process", std::move(fn));
   }
 
-  // A place for a grant of the process, which goes with it.
-  absl::StatusOr<Grant>* Slot() {
-    slots_.push_back(std::make_unique<absl::StatusOr<Grant>>(absl::UnknownError("not yet")));
-    return slots_.back().get();
-  }
-
   void Pause() { world_.runtime().Pause(group_); }
   void Resume() { world_.runtime().Resume(group_); }
   // As SIGKILL does. What it had in memory stays reachable, so that it does not count as a leak.
   void Kill() {
     world_.runtime().Kill(group_);
-    struct Remains {
-      std::unique_ptr<Cluster> cluster;
-      std::vector<std::unique_ptr<absl::StatusOr<Grant>>> slots;
-    };
-    static auto* const graveyard = new std::vector<Remains>;
-    graveyard->push_back({std::move(cluster_), std::move(slots_)});
+    LeftBehind(std::move(cluster_));
   }
 
  private:
   World& world_;
   const int group_;
   std::unique_ptr<Cluster> cluster_;
-  std::vector<std::unique_ptr<absl::StatusOr<Grant>>> slots_;
 };
 
 // The key whose parts are "test/<kind>/<some epoch>/<name>", or "" if there is none.
