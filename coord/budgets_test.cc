@@ -80,6 +80,22 @@ TEST_F(BudgetsTest, HandOverIsOneWriteByTheReleaserAndNoCallByTheSuccessor) {
   EXPECT_EQ(waiting->at, released) << "no time passes: a commit and a push are all";
 }
 
+// M09: a release concerns one waiter, however many there are.
+TEST_F(BudgetsTest, AReleaseIsOneWriteHoweverManyWait) {
+  std::vector<std::unique_ptr<Cluster>> copies;
+  for (int i = 0; i < 12; ++i) copies.push_back(world_.Join(absl::StrCat("c", i)));
+  auto grant = copies[0]->Mutex("m").Acquire(Soon());
+  std::vector<std::shared_ptr<Call>> calls;
+  for (int i = 1; i < 12; ++i) {
+    calls.push_back(InBackground(world_, [&, i] { return copies[i]->Mutex("m").Acquire(world_.In(absl::Hours(1))); }));
+  }
+  const kv::CallCounts before = All();
+  ASSERT_TRUE(IsOk(grant->Release()));
+  world_.runtime().RunUntilIdle();
+  EXPECT_TRUE(calls[0]->ok());
+  EXPECT_EQ((All() - before).calls(), 1) << ToString(All() - before);
+}
+
 TEST_F(BudgetsTest, ReacquiringWhatIsRetainedIsNoCallWhileTheViewIsFresh) {
   auto a = world_.Join("a");
   MutexOptions retain;

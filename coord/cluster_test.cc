@@ -122,6 +122,29 @@ TEST_F(ClusterTest, LeaveHandsOverAtOnceAndEndsTheSession) {
   EXPECT_TRUE(IsOk(a->Leave(Soon()))) << "idempotent";
 }
 
+// Rule: Leave releases names with waiters first.
+TEST_F(ClusterTest, LeaveHandsOverFirstWhatOthersWaitFor) {
+  JoinOptions options = world_.Options("a");
+  auto slow = std::make_shared<SlowStore>(world_.runtime(), options.store);
+  slow->hook = [&](std::string_view, bool) { return SlowStore::Delay{absl::Milliseconds(20), {}}; };
+  options.store = slow;
+  auto a = world_.Join(options);
+  auto b = world_.Join("b");
+  std::vector<Grant> grants;
+  for (int i = 0; i < 100; ++i) grants.push_back(*a->Mutex(absl::StrCat("m", i)).Acquire(Soon()));
+  std::vector<std::shared_ptr<Call>> calls;
+  for (const char* name : {"m33", "m77", "m99"}) {
+    calls.push_back(InBackground(world_, [&b, name, this] { return b->Mutex(name).Acquire(world_.In(absl::Hours(1))); }));
+  }
+  const absl::Time begun = Now();
+  EXPECT_TRUE(IsOk(a->Leave(world_.In(absl::Seconds(2)))));
+  EXPECT_GE(Now() - begun, absl::Milliseconds(400));
+  for (auto& call : calls) {
+    ASSERT_TRUE(call->ok());
+    EXPECT_LE(call->at - begun, absl::Milliseconds(100));
+  }
+}
+
 TEST_F(ClusterTest, CallsAfterLeaveReturnCancelled) {
   auto a = world_.Join("a");
   Mutex mutex = a->Mutex("m");

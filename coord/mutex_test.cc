@@ -619,6 +619,38 @@ TEST_F(MutexTest, AnUnsettledWriteIsRetriedWhileTheStoreIsAway) {
   EXPECT_TRUE(IsFree(world_, "mutex", "m")) << "the library goes on in the background";
 }
 
+// Rule: names with an unsettled write stay on a bounded list; if it is full the copy ends its session.
+TEST_F(MutexTest, TooManyOpenOutcomesEndTheSession) {
+  auto a = world_.Join("a");
+  auto held = a->Mutex("held").Acquire(Soon());
+  const std::string session = a->session();
+  bool open = true;
+  const FaultHook hook(world_.faults(), [&](const FaultyCall& call) {
+    return open && IsLockWrite(call) ? Fault::kDropReply : Fault::kNone;
+  });
+  for (int i = 0; i < 4096; ++i) static_cast<void>(a->Mutex(absl::StrCat("m", i)).TryAcquire(Soon()));
+  EXPECT_FALSE(held->Lost());
+  for (int i = 4096; i < 4200; ++i) static_cast<void>(a->Mutex(absl::StrCat("m", i)).TryAcquire(Soon()));
+  EXPECT_TRUE(held->Lost());
+  open = false;
+  Sleep(kTtl);
+  EXPECT_NE(a->session(), session);
+  EXPECT_NE(world_.log().find("more than 4096 locks have writes whose outcome is open"), std::string::npos);
+}
+
+// M24: a destructor logs what it cannot do.
+TEST_F(MutexTest, ADestructorThatCannotReleaseLogsAndReturnsInTime) {
+  auto a = world_.Join("a");
+  auto held = a->Mutex("m").Acquire(Soon());
+  const FaultHook hook(world_.faults(), [&](const FaultyCall& call) {
+    return IsLockWrite(call) ? Fault::kFailBefore : Fault::kNone;
+  });
+  const absl::Time begun = world_.runtime().Now();
+  held = absl::UnknownError("destroyed");
+  EXPECT_EQ(world_.runtime().Now() - begun, absl::Seconds(2));
+  EXPECT_NE(world_.log().find("its release is not confirmed by the store yet"), std::string::npos);
+}
+
 // Rule: what a write gives up is given up before it is sent, and nobody enters on that view again without a write.
 TEST_F(MutexTest, AfterAnUnconfirmedReleaseNobodyEntersOnTheOldRecord) {
   auto a = world_.Join("a");
@@ -681,7 +713,10 @@ TEST_F(MutexTest, PushesThatComeLateOrTwiceChangeNothing) {
 TEST_F(MutexTest, AnOldPushDoesNotReplaceANewerView) {
   auto a = world_.Join("a");
   world_.faults().PauseWatches();
-  for (int i = 0; i < 3; ++i) ASSERT_TRUE(IsOk(a->Mutex("m").Acquire(Soon())));
+  for (int i = 0; i < 3; ++i) {
+    ASSERT_TRUE(IsOk(a->Mutex("m").Acquire(Soon())));
+    world_.runtime().RunUntilIdle();  // else the store folds the events into one
+  }
   int passed = 0;
   world_.faults().SetEventFilter([&](const kv::WatchEvent& event) {
     return event.key.find("/mutex/") == std::string::npos || ++passed <= 2;

@@ -1,6 +1,7 @@
 // A copy's session: valid from the sending of its beats, lost at its own deadline, told once, ended in the store; the
 // epochs of stores that forget.
 
+#include <algorithm>
 #include <map>
 #include <memory>
 #include <string>
@@ -405,6 +406,53 @@ TEST_F(SessionTest, DeadWaitersAheadAreTakenOutAndOnlyTheFirstLiveOneActs) {
   EXPECT_TRUE(first->ok()) << "the release names it at once";
   EXPECT_FALSE(second->done);
   EXPECT_FALSE(held->held() == nullptr);
+}
+
+// Rule: beats have a lane of their own, and take-outs run a few at a time: a crash with many grants does not starve the
+// survivors.
+TEST_F(SessionTest, ACrashWithManyGrantsDoesNotStarveTheSurvivorsBeats) {
+  constexpr int kGrants = 300;
+  Process dead(world_, 1, "dead");
+  dead.Run([&] {
+    for (int i = 0; i < kGrants; ++i) {
+      LeftBehind(absl::StatusOr<Grant>(dead->Mutex(absl::StrCat("m", i)).Acquire(Soon())));
+    }
+  });
+  JoinOptions options = world_.Options("a");
+  auto slow = std::make_shared<SlowStore>(world_.runtime(), options.store);
+  int now = 0, most = 0;
+  bool slowly = false;
+  slow->hook = [&](std::string_view key, bool) {
+    if (!slowly) return SlowStore::Delay{};
+    if (key.find("/mutex/") == std::string_view::npos) return SlowStore::Delay{absl::Milliseconds(300), {}};
+    most = std::max(most, ++now);
+    Sleep(absl::Milliseconds(300));
+    --now;
+    return SlowStore::Delay{};
+  };
+  options.store = slow;
+  auto a = world_.Join(options);
+  int got = 0;
+  std::vector<Grant> grants;
+  for (int i = 0; i < kGrants; ++i) {
+    a->Mutex(absl::StrCat("m", i)).AcquireAsync(absl::InfiniteFuture(), [&](absl::StatusOr<Grant> grant) {
+      ASSERT_TRUE(IsOk(grant));
+      ++got;
+      grants.push_back(*std::move(grant));
+    });
+  }
+  Sleep(absl::Seconds(1));
+  slowly = true;
+  dead.Kill();
+  while (got < kGrants) {
+    Sleep(kTtl / 10);
+    ASSERT_EQ(a->state(), SessionState::kAttached);
+  }
+  EXPECT_LE(most, 16);
+  EXPECT_GE(most, 2);
+  EXPECT_EQ(a->Stats().sessions_lost, 0u);
+  EXPECT_EQ(a->Stats().evictions, 1u);
+  slowly = false;
 }
 
 // ------------------------------------------------------------------------------------------ callbacks
