@@ -134,7 +134,8 @@ TEST_F(ClusterTest, LeaveHandsOverFirstWhatOthersWaitFor) {
   for (int i = 0; i < 100; ++i) grants.push_back(*a->Mutex(absl::StrCat("m", i)).Acquire(Soon()));
   std::vector<std::shared_ptr<Call>> calls;
   for (const char* name : {"m33", "m77", "m99"}) {
-    calls.push_back(InBackground(world_, [&b, name, this] { return b->Mutex(name).Acquire(world_.In(absl::Hours(1))); }));
+    calls.push_back(
+        InBackground(world_, [&b, name, this] { return b->Mutex(name).Acquire(world_.In(absl::Hours(1))); }));
   }
   const absl::Time begun = Now();
   EXPECT_TRUE(IsOk(a->Leave(world_.In(absl::Seconds(2)))));

@@ -642,9 +642,8 @@ TEST_F(MutexTest, TooManyOpenOutcomesEndTheSession) {
 TEST_F(MutexTest, ADestructorThatCannotReleaseLogsAndReturnsInTime) {
   auto a = world_.Join("a");
   auto held = a->Mutex("m").Acquire(Soon());
-  const FaultHook hook(world_.faults(), [&](const FaultyCall& call) {
-    return IsLockWrite(call) ? Fault::kFailBefore : Fault::kNone;
-  });
+  const FaultHook hook(world_.faults(),
+                       [&](const FaultyCall& call) { return IsLockWrite(call) ? Fault::kFailBefore : Fault::kNone; });
   const absl::Time begun = world_.runtime().Now();
   held = absl::UnknownError("destroyed");
   EXPECT_EQ(world_.runtime().Now() - begun, absl::Seconds(2));
@@ -718,9 +717,8 @@ TEST_F(MutexTest, AnOldPushDoesNotReplaceANewerView) {
     world_.runtime().RunUntilIdle();  // else the store folds the events into one
   }
   int passed = 0;
-  world_.faults().SetEventFilter([&](const kv::WatchEvent& event) {
-    return event.key.find("/mutex/") == std::string::npos || ++passed <= 2;
-  });
+  world_.faults().SetEventFilter(
+      [&](const kv::WatchEvent& event) { return event.key.find("/mutex/") == std::string::npos || ++passed <= 2; });
   world_.faults().ResumeWatches();
   world_.runtime().RunUntilIdle();
   ASSERT_GT(passed, 2);
