@@ -719,10 +719,10 @@ TEST_F(MutexTest, AnOldPushDoesNotReplaceANewerView) {
   int passed = 0;
   world_.faults().SetEventFilter(
       [&](const kv::WatchEvent& event) { return event.key.find("/mutex/") == std::string::npos || ++passed <= 2; });
+  const kv::CallCounts before = world_.store().Snapshot("test/mutex/");
   world_.faults().ResumeWatches();
   world_.runtime().RunUntilIdle();
   ASSERT_GT(passed, 2);
-  const kv::CallCounts before = world_.store().Snapshot("test/mutex/");
   auto grant = a->Mutex("m").Acquire(Soon());
   ASSERT_TRUE(IsOk(grant));
   EXPECT_EQ((world_.store().Snapshot("test/mutex/") - before).calls(), 1) << "what a holds is the newest";
