@@ -8,6 +8,12 @@
 //     return std::to_string(used + 1);
 //   }, deadline);
 //
+// What the store may drop by itself (kv::Traits::evicting), or forgets at a restart, is absent then; a write that
+// expects an earlier revision is Aborted. On a store whose reads may lag behind writes (linearizable_reads is false),
+// Get may return what another copy has overwritten or removed meanwhile, though never less than this copy has seen; and
+// so may what Update(fn) and Delete decide without writing: fn's error, a value that fn leaves as it is, NotFound. No
+// write rests on such a read.
+//
 // Thread safety: all methods, from any thread. Every method blocks for its store calls, until `deadline` at most.
 // Errors of every method: InvalidArgument (name, value too large), Cancelled (after Leave), Unavailable (not applied),
 // DeadlineExceeded (a write MAY have been applied; it is never repeated silently. Or the deadline had passed before the

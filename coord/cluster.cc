@@ -47,10 +47,10 @@ absl::Status CheckOptions(const JoinOptions& options) {
   return absl::OkStatus();
 }
 
-// What the store lacks for the promises of the primitives; empty if nothing.
+// What the store lacks for the promises of the primitives; empty if nothing. Reads that may lag are no lack: no lock
+// rests on a read (docs/decisions/0008-locks-do-not-rest-on-reads.md).
 std::vector<std::string> Missing(const kv::Traits& traits) {
   std::vector<std::string> missing;
-  if (!traits.linearizable_reads) missing.push_back("its reads may lag behind acknowledged writes");
   if (!traits.monotonic_revisions) missing.push_back("its revisions may begin anew, so that fences may go back");
   if (traits.evicting) missing.push_back("it may drop records by itself, so that a lock may be lost early");
   if (traits.volatile_storage) missing.push_back("it forgets everything when it restarts");
@@ -63,7 +63,10 @@ absl::Status CheckTraits(Core& core) {
   const std::string text = absl::StrCat("the ", core.store->traits().name,
                                         " store cannot carry what locks promise: ", absl::StrJoin(missing, "; "));
   if (!core.options.accept_weaker) {
-    return absl::FailedPreconditionError(absl::StrCat(text, ". Choose another store, or set accept_weaker"));
+    return absl::FailedPreconditionError(
+        absl::StrCat(text,
+                     ". Choose another store, or set accept_weaker (flag --accept-weaker); what each store "
+                     "promises is in docs/guarantees.md, and programs print it with --guarantees"));
   }
   core.Log(LogLevel::kWarning, text);
   return absl::OkStatus();
@@ -105,6 +108,10 @@ class NoEvents final : public EventBus {
  public:
   explicit NoEvents(absl::Status why) : why_(std::move(why)) {}
   absl::Status Publish(std::string_view, std::string_view, absl::Time, const PublishOptions&) override { return why_; }
+  void PublishAsync(std::string_view, std::string_view, absl::Time, PublishDone done, const PublishOptions&) override {
+    if (done) done(why_);
+  }
+  absl::Status Flush(absl::Time) override { return why_; }
   absl::StatusOr<Subscription> Subscribe(std::string_view, EventHandler, absl::Time, const SubscribeOptions&) override {
     return why_;
   }
@@ -140,7 +147,7 @@ absl::StatusOr<std::unique_ptr<Cluster>> Cluster::Join(JoinOptions options) {
   core->session = std::make_shared<internal::SessionKeeper>(raw, std::move(events));
   core->janitor = std::make_shared<internal::Janitor>(raw);
   core->cells = std::make_shared<internal::CellEngine>(raw);
-  core->guard->OnRollback([raw] { raw->session->OnRollback(); });
+  core->guard->OnRollback([raw](uint64_t resets) { raw->session->OnRollback(resets); });
 
   const absl::Time until = core->runtime->Now() + core->options.join_timeout;
   absl::Status joined = core->session->Join(until);
@@ -167,6 +174,7 @@ absl::StatusOr<std::unique_ptr<Cluster>> Cluster::Join(JoinOptions options) {
   } else {
     return bus.status();
   }
+  core->hints->Connect();
   core->janitor->Start();
   WarnOfNamesake(*core);
   return cluster;
@@ -214,6 +222,7 @@ absl::Status Cluster::LeaveOnce(absl::Time until) {
   if (events_ != nullptr) events_->Close(runtime.WallDeadline(until - total / 8));
   core_->cells->Stop(until - total / 8);
   status.Update(core_->session->Leave(until));
+  core_->hints->Stop();
   core_->hub->Stop();
   core_->callbacks->Stop(until);
   return status;
@@ -280,6 +289,7 @@ Stats Cluster::Stats() const {
   coord::Stats stats;
   stats.state = state();
   stats.session = session();
+  stats.connection = core_->store->connection();
   stats.beats = from.beats;
   stats.failed_beats = from.failed_beats;
   stats.sessions = from.sessions;

@@ -60,7 +60,6 @@ TEST_F(ClusterTest, AStoreThatCannotCarryThePromisesIsRefusedUnlessAccepted) {
     std::string sentence;
   };
   const std::vector<Case> cases = {
-      {[](kv::Traits& t) { t.linearizable_reads = false; }, "its reads may lag behind acknowledged writes"},
       {[](kv::Traits& t) { t.monotonic_revisions = false; }, "its revisions may begin anew"},
       {[](kv::Traits& t) { t.evicting = true; }, "it may drop records by itself"},
       {[](kv::Traits& t) { t.volatile_storage = true; }, "it forgets everything when it restarts"},
@@ -80,6 +79,13 @@ TEST_F(ClusterTest, AStoreThatCannotCarryThePromisesIsRefusedUnlessAccepted) {
     EXPECT_NE(log.find(test.sentence), std::string::npos);
     EXPECT_EQ(log.find(test.sentence), log.rfind(test.sentence)) << "one warning";
   }
+}
+
+TEST_F(ClusterTest, AStoreWhoseReadsMayLagIsNotRefused) {
+  JoinOptions options = world_.Options("a");
+  Shaped(options)->shape.linearizable_reads = false;
+  EXPECT_TRUE(IsOk(Cluster::Join(options)));
+  EXPECT_EQ(world_.log(), "");
 }
 
 TEST_F(ClusterTest, EverythingOfOnePluginIsOutOfReachOfAnother) {
@@ -367,6 +373,7 @@ TEST_F(ClusterTest, StatsCountAndTheirTextNamesThem) {
   Sleep(kTtl);
   Stats stats = a->Stats();
   EXPECT_EQ(stats.state, SessionState::kAttached);
+  EXPECT_EQ(stats.connection, kv::Connection::kConnected);
   EXPECT_EQ(stats.session, a->session());
   EXPECT_EQ(stats.grants, 1u);
   EXPECT_EQ(stats.grants_held, 1u);

@@ -80,6 +80,10 @@ struct Reply {
 using EventHandler = std::function<void(const Event&)>;
 // The same, for questions: the answer is sent back; nullopt: this copy does not answer.
 using AskHandler = std::function<std::optional<std::string>(const Event&)>;
+// Learns what became of an event. Runs on the Cluster's callback thread; where that has ended, on the thread that
+// learns of it; and inside of PublishAsync itself where the outcome is known at once, as of best-effort events. It may
+// call anything.
+using PublishDone = std::function<void(const absl::Status& status)>;
 
 class EventBus {
  public:
@@ -93,6 +97,19 @@ class EventBus {
   // max_payload(). Blocks until `deadline` at most.
   virtual absl::Status Publish(std::string_view topic, std::string_view payload, absl::Time deadline,
                                const PublishOptions& options = {}) = 0;
+
+  // The same without waiting for the outcome, so that many events may be under way: `done` (which may be empty) is
+  // called exactly once, with what Publish would return, soon after `deadline` at the latest. Reliable events of one
+  // topic are stored in the order of the calls. Blocks only to hand the event to the transport, and, until `deadline`,
+  // while as many as the transport lets be are under way already or 16384 calls of `done` are due; from inside a
+  // handler that last case is ResourceExhausted. On the store's own bus it is Publish, and blocks as that does.
+  virtual void PublishAsync(std::string_view topic, std::string_view payload, absl::Time deadline, PublishDone done,
+                            const PublishOptions& options = {}) = 0;
+
+  // Waits until the transport has taken every best-effort event published before, and the outcome of every reliable one
+  // is known to it (the calls of `done` may still be due). DeadlineExceeded: it is not yet; Unavailable: it cannot be
+  // known now. An event that fails is told to who published it, not here.
+  virtual absl::Status Flush(absl::Time deadline) = 0;
 
   // Calls `handler` for every event of `topic`, of both deliveries, until the subscription is destroyed. Blocks for at
   // most `deadline`.
@@ -117,6 +134,22 @@ class EventBus {
   virtual void Close(absl::Time deadline) = 0;
 };
 
+// Hints about keys of a store that cannot watch: "look at this key sooner than you would have". They may be lost,
+// repeated or reordered, and nothing may rest on them but speed.
+class HintChannel {
+ public:
+  HintChannel() = default;
+  HintChannel(const HintChannel&) = delete;
+  HintChannel& operator=(const HintChannel&) = delete;
+  // After it has returned `on_hint` does not begin any more; waits for a running one, unless called from inside it.
+  virtual ~HintChannel() = default;
+
+  // Hands the hint to the transport, or drops it where that is not possible at once; an empty or over-long key (the
+  // transport's limit, at least 1000 bytes) is dropped too. Never blocks for more than the transport's write timeout
+  // (half a second at most). From any thread, `on_hint` included.
+  virtual void Send(std::string_view key) = 0;
+};
+
 // A transport, shared by the Clusters of a process: makes the bus of one of them. Destroying the bus ends its
 // subscriptions.
 class EventDriver {
@@ -127,6 +160,14 @@ class EventDriver {
   virtual ~EventDriver() = default;
 
   virtual absl::StatusOr<std::unique_ptr<EventBus>> MakeBus(std::shared_ptr<internal::Core> core) = 0;
+
+  // A channel for hints between the copies of `plugin`. `on_hint` is called on a thread of the transport, one call at a
+  // time, with what other channels sent (never with what this one sent); it must not block. nullptr: this transport has
+  // none, or it cannot be made now.
+  virtual std::unique_ptr<HintChannel> MakeHints(const std::string& /*plugin*/,
+                                                 std::function<void(std::string_view key)> /*on_hint*/) {
+    return nullptr;
+  }
 };
 
 // Events over the store's own watch, the default of Cluster::Join. On a store without watch every call is

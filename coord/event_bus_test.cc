@@ -208,6 +208,37 @@ TEST_F(EventBusTest, AStoreWithoutWatchCarriesNoEvents) {
   EXPECT_EQ(status.code(), absl::StatusCode::kFailedPrecondition) << status;
   EXPECT_NE(status.message().find("the memory store cannot carry events"), std::string::npos) << status;
   EXPECT_NE(status.message().find("Use another store, or set JoinOptions::events"), std::string::npos);
+  EXPECT_EQ(a->events().Flush(world_.In(absl::Seconds(1))), status);
+  absl::Status told;
+  a->events().PublishAsync("t", "x", world_.In(absl::Seconds(1)), [&](const absl::Status& s) { told = s; });
+  EXPECT_EQ(told, status);
+}
+
+TEST_F(EventBusTest, WhatBecomesOfAnAsynchronousEventIsToldOnce) {
+  auto a = Join("a");
+  Listener listener(world_, *a, "t");
+  std::vector<absl::Status> told;
+  const auto publish = [&](const std::string& topic, const std::string& payload) {
+    a->events().PublishAsync(
+        topic, payload, world_.In(absl::Seconds(10)), [&](const absl::Status& status) { told.push_back(status); },
+        kReliably);
+  };
+  publish("t", "1");
+  publish("t", "2");
+  publish("*", "3");
+  a->events().PublishAsync("t", "4", world_.In(absl::Seconds(10)), nullptr, kReliably);
+  EXPECT_TRUE(a->events().Flush(world_.In(absl::Seconds(1))).ok());
+  Settle();
+  EXPECT_EQ(listener.Take(), "1 2 4");
+  ASSERT_EQ(told.size(), 3u);
+  EXPECT_TRUE(told[0].ok());
+  EXPECT_TRUE(told[1].ok());
+  EXPECT_EQ(told[2].code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_TRUE(a->Leave(world_.In(absl::Seconds(10))).ok());
+  publish("t", "5");
+  ASSERT_EQ(told.size(), 4u) << "the callback thread has ended: it is told here";
+  EXPECT_EQ(told[3].code(), absl::StatusCode::kCancelled);
+  EXPECT_EQ(a->events().Flush(world_.In(absl::Seconds(1))).code(), absl::StatusCode::kCancelled);
 }
 
 // Lifetimes.

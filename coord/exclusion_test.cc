@@ -16,6 +16,8 @@
 #include "absl/strings/str_cat.h"
 #include "coord/internal/held.h"
 #include "coord/internal/session.h"
+#include "coord/test_hints.h"
+#include "coord/test_lag.h"
 #include "coord/test_world.h"
 #include "gtest/gtest.h"
 
@@ -31,7 +33,7 @@ uint64_t FromEnvironment(const char* name, uint64_t otherwise) {
   return value == nullptr ? otherwise : std::strtoull(value, nullptr, 10);
 }
 uint64_t FirstSeed() { return FromEnvironment("COORD_SEED", 1); }
-uint64_t Seeds() { return FromEnvironment("COORD_SEEDS", 5); }
+uint64_t Seeds() { return FromEnvironment("COORD_SEEDS", 3); }
 constexpr uint32_t kAll = internal::kUnbounded;
 
 enum class Kind { kMutex, kFenceEach, kRetain, kSemaphore, kSharedMutex, kElection };
@@ -39,7 +41,8 @@ enum class Kind { kMutex, kFenceEach, kRetain, kSemaphore, kSharedMutex, kElecti
 struct Plan {
   Kind kind = Kind::kMutex;
   bool watch = true;
-  bool kills = false;
+  bool hints = false;
+  bool lag = false;  // reads are up to half a ttl late
 };
 
 // One grant, seen from outside: what its own process would answer when asked whether it holds.
@@ -157,7 +160,8 @@ class Chaos {
       if (faulty_ && Pick(40) == 0) delay.after = absl::Milliseconds(Pick(4000));
       return delay;
     };
-    options.store = std::make_shared<LocalWatchStore>(world_.runtime(), slow);
+    options.store = std::make_shared<LocalWatchStore>(world_.runtime(), plan_.lag ? Lagging(slow) : slow);
+    if (plan_.hints) options.events = hints_;
     options.join_timeout = absl::Minutes(5);
     std::unique_ptr<Cluster> cluster = world_.Join(options);
     ++working_;
@@ -170,6 +174,16 @@ class Chaos {
     threads.clear();
     --working_;
     while (!finish_) world_.runtime().SleepFor(absl::Seconds(1));
+  }
+
+  std::shared_ptr<kv::Store> Lagging(std::shared_ptr<kv::Store> below) {
+    history_->now = [this] { return now_; };
+    auto data = std::shared_ptr<kv::Store>(&world_.data(), [](kv::Store*) {});
+    auto lagging = std::make_shared<LaggingStore>(std::move(below), std::move(data), history_);
+    lagging->lag = [this](std::string_view) {
+      return faulty_ && Pick(3) == 0 ? absl::Milliseconds(Pick(5000)) : absl::ZeroDuration();
+    };
+    return lagging;
   }
 
   // One try to hold the lock for a while. True if it was held.
@@ -325,6 +339,10 @@ class Chaos {
 
   const Plan plan_;
   World world_;
+  // Lost, late, repeated and out of order.
+  const std::shared_ptr<FakeHints> hints_ =
+      std::make_shared<FakeHints>(world_.runtime(), /*seed=*/1, HintFaults{30, 20, absl::Seconds(2)});
+  const std::shared_ptr<History> history_ = std::make_shared<History>();
   std::mt19937_64 random_;
   std::map<int, double> rates_;
   absl::Time begin_, now_;
@@ -349,15 +367,19 @@ TEST_P(ExclusionTest, HoldsUnderFaults) {
 
 std::string PlanName(const ::testing::TestParamInfo<Plan>& info) {
   static constexpr const char* kNames[] = {"Mutex", "FenceEach", "Retain", "Semaphore", "SharedMutex", "Election"};
-  return absl::StrCat(kNames[static_cast<int>(info.param.kind)], info.param.watch ? "" : "WithoutWatch");
+  return absl::StrCat(kNames[static_cast<int>(info.param.kind)], info.param.watch ? "" : "WithoutWatch",
+                      info.param.hints ? "ButHints" : "", info.param.lag ? "Lagging" : "");
 }
 
 INSTANTIATE_TEST_SUITE_P(Locks, ExclusionTest,
                          ::testing::Values(Plan{Kind::kMutex, true}, Plan{Kind::kMutex, false},
-                                           Plan{Kind::kFenceEach, true}, Plan{Kind::kRetain, true},
-                                           Plan{Kind::kSemaphore, true}, Plan{Kind::kSemaphore, false},
-                                           Plan{Kind::kSharedMutex, true}, Plan{Kind::kSharedMutex, false},
-                                           Plan{Kind::kElection, true}),
+                                           Plan{Kind::kMutex, false, true}, Plan{Kind::kRetain, false, true},
+                                           Plan{Kind::kMutex, true, false, true},
+                                           Plan{Kind::kMutex, false, false, true},
+                                           Plan{Kind::kRetain, true, false, true}, Plan{Kind::kFenceEach, true},
+                                           Plan{Kind::kRetain, true}, Plan{Kind::kSemaphore, true},
+                                           Plan{Kind::kSemaphore, false}, Plan{Kind::kSharedMutex, true},
+                                           Plan{Kind::kSharedMutex, false}, Plan{Kind::kElection, true}),
                          PlanName);
 
 }  // namespace

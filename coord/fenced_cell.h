@@ -8,6 +8,9 @@
 // fences of different locks cannot be compared. Only exclusive grants are accepted: of a Mutex, an Election, or Acquire
 // of a SharedMutex.
 //
+// What the cell refuses it refuses as long as the store keeps it: a store that drops the entry (kv::Traits::evicting)
+// has forgotten the newest fence with it, and the next write binds the cell anew.
+//
 // Threads, blocking and errors as in AtomicValue, and: FailedPrecondition when the grant is lost, released, downgraded,
 // of another lock, or older than the newest seen; the sentence says which. Nothing is written then.
 

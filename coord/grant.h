@@ -11,6 +11,10 @@
 // Thread safety: Lost, fence and OnLost may be called from any thread; moving, Release and destruction by one at a
 // time.
 //
+// A store that may drop records by itself (kv::Traits::evicting; a Cluster refuses it unless told otherwise) may drop
+// that of a held lock. Then the lock is free for whoever comes, and its holder loses the grant at its next look, which
+// is within ttl/3; until then two may hold it, the second with a higher fence. Who waited queues anew.
+//
 // Not promised: a process that is paused (SIGSTOP, a VM migration) after it asked Lost() may act while another copy
 // already owns. Only a check of the fence where the data is excludes that: FencedCell does it for data in the same
 // store.
@@ -45,6 +49,10 @@ class Grant {
 
   // Above the fence of every earlier owner of this name, over crashes and re-creations. Send it along with what the
   // lock protects, and refuse there whatever comes with a smaller one.
+  // Where the store's revisions may begin anew (kv::Traits::monotonic_revisions is false) the record counts its fences,
+  // from the time of day at which it was made. If the store drops it, the next one begins above, provided that it is
+  // made by a copy that has seen the old one, or that the clocks of the two copies differ by less than the time between
+  // the making of the two records. The same holds for all records over a restart of the store that no copy survived.
   uint64_t fence() const;
 
   // True once the grant is no longer valid. Compares the clock itself, so it is right even if no thread of the library

@@ -121,6 +121,43 @@ TEST_F(JanitorTest, AFewDeletesPerBeat) {
   EXPECT_EQ(Records("test/mutex/"), 0u);
 }
 
+TEST_F(JanitorTest, ALargeBacklogIsWorkedOffByLargerShares) {
+  constexpr int kNames = 20000;
+  auto a = Join("a");
+  for (int i = 0; i < kNames; ++i) ASSERT_TRUE(IsOk(a->Mutex(absl::StrCat("m", i)).Acquire(Soon())));
+  Sleep(absl::Hours(1) - kTtl);
+  kv::CallCounts before = world_.store().Snapshot("test/mutex/");
+  int64_t most = 0;
+  int beats = 0;
+  for (; beats < 300 && Records("test/mutex/") > 0; ++beats) {
+    Sleep(kTtl / 3);
+    const kv::CallCounts now = world_.store().Snapshot("test/mutex/");
+    most = std::max(most, (now - before).deletes);
+    before = now;
+  }
+  EXPECT_EQ(Records("test/mutex/"), 0u);
+  EXPECT_LE(most, 2 * 1024) << "two beats at most in this interval";
+  EXPECT_GT(most, 512);
+  EXPECT_LE(beats, 120);
+}
+
+TEST_F(JanitorTest, WhatCouldNotBeRemovedIsTriedAgain) {
+  auto a = Join("a");
+  for (int i = 0; i < 100; ++i) ASSERT_TRUE(IsOk(a->Mutex(absl::StrCat("m", i)).Acquire(Soon())));
+  int tried = 0;
+  {
+    const FaultHook hook(world_.faults(), [&](const FaultyCall& call) {
+      return call.kind == kv::CallKind::kDelete && ++tried > 0 ? Fault::kFailBefore : Fault::kNone;
+    });
+    Sleep(absl::Hours(1) + 10 * kTtl);
+    EXPECT_GE(tried, 10);
+    EXPECT_LE(tried, 40) << "a store that does not answer is asked once a beat";
+    EXPECT_EQ(Records("test/mutex/"), 100u);
+  }
+  Sleep(10 * kTtl);
+  EXPECT_EQ(Records("test/mutex/"), 0u);
+}
+
 // Each copy also ends the silent sessions that it comes across while nobody waits.
 TEST_F(JanitorTest, ASessionThatFellSilentIsEndedThoughNobodyWaits) {
   for (const bool watch : {true, false}) {

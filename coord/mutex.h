@@ -9,6 +9,11 @@
 // the same write. While no other copy waits, the threads of one copy pass the lock on among themselves without a store
 // call, and the fence stays.
 //
+// On a store without a watch a waiting copy notices a hand-over when it next reads the record: after ttl/8 at the
+// latest, and at once where JoinOptions::events carries hints. On a store whose reads may lag (a cut-off NATS leader)
+// waiting and Inspect may be late by as much, and a Try may call a name taken that was just released; who holds a lock
+// is decided by writes alone.
+//
 // Not reentrant: a second Acquire of the same thread waits for the first grant like any other.
 //
 // Thread safety: all methods, from any thread, user callbacks included. Handles are cheap to copy; all handles of one

@@ -31,19 +31,21 @@ enum class SessionState {
 struct JoinOptions {
   // Required: where the truth is kept (kv::Open). May be shared by several Clusters.
   std::shared_ptr<kv::Store> store;
-  // What carries events; null: the store's own watch.
+  // What carries events (coord/open_events.h); null: the store's own watch. On a store without a watch it also carries
+  // hints, if it can: which record was just written, so that copies which wait need not wait for their next poll.
   std::shared_ptr<EventDriver> events;
   // Required: all copies of one plugin say the same; no other plugin's keys can be reached.
   std::string plugin;
   // Required: a label of this copy, shown to people and used to aim events. Two live copies with one label may join; a
-  // warning says so, and events aimed at the label reach both.
+  // warning says so where the store can list, and events aimed at the label reach both.
   std::string instance;
   // How long after its last beat a silent copy may be replaced. 100 ms to max_ttl. Shorter means sooner failover and
   // more writes (one per ttl/3), and less patience with pauses of the process: a pause beyond 5/6 of it loses the
   // grants.
   absl::Duration ttl = absl::Seconds(10);
   // The longest ttl of any copy of this deployment; the first copy's value is kept in the store, and a larger ttl is
-  // refused then.
+  // refused then. When a store begins anew nobody is granted anything for so long, and twice that on one whose reads
+  // may lag behind its writes: there choose it no shorter than they may (20 s for NATS with replicas).
   absl::Duration max_ttl = absl::Seconds(60);
   // How long Join may take.
   absl::Duration join_timeout = absl::Seconds(10);
@@ -52,9 +54,11 @@ struct JoinOptions {
   absl::Duration call_timeout = absl::Seconds(2);
   // What the destructor gives Leave. At most a minute.
   absl::Duration leave_timeout = absl::Seconds(2);
-  // How long a lock record that nobody uses stays before it is removed.
+  // How long a lock record that nobody uses stays before it is removed. None is where the store's revisions may begin
+  // anew (kv::Traits::monotonic_revisions is false): the record counts the fences.
   absl::Duration idle_record_ttl = absl::Hours(1);
-  // Accept a store that cannot carry what the primitives promise; one warning names what is missing.
+  // Accept a store that cannot carry what the primitives promise; one warning names what is missing, and
+  // coord/guarantees.h tells what each store does promise.
   bool accept_weaker = false;
   // Where log lines go; null: warnings to stderr.
   LogFunction log;

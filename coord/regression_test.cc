@@ -108,6 +108,31 @@ TEST_F(RegressionTest, TheWriteThatProvesARollbackIsNotAGrant) {
   EXPECT_GT(later->fence(), held->fence());
 }
 
+// The record of the new epoch, written with a low revision, proves the loss once more.
+TEST_F(RegressionTest, WhoMakesTheNewEpochLivesInIt) {
+  auto store = std::make_shared<ForgetfulStore>();
+  auto a = JoinOn(store, "a");
+  auto b = JoinOn(store, "b");
+  Use(*a, 5);
+  Use(*b, 5);
+  auto held = a->Mutex("m").Acquire(Soon());
+  ASSERT_TRUE(IsOk(held));
+  store->FallBack();  // to nothing
+  world_.runtime().SleepFor(absl::Minutes(3));
+  EXPECT_TRUE(held->Lost());
+  EXPECT_EQ(a->Stats().sessions, 2u) << "one epoch replaces the lost one, not several";
+  EXPECT_EQ(b->Stats().sessions, 2u);
+  for (Cluster* first : {a.get(), b.get()}) {
+    Cluster* const second = first == a.get() ? b.get() : a.get();
+    auto one = first->Mutex("m").Acquire(Soon());
+    ASSERT_TRUE(IsOk(one));
+    EXPECT_GT(one->fence(), held->fence());
+    EXPECT_TRUE(Is(StatusCode::kResourceExhausted, second->Mutex("m").TryAcquire(Soon()), "is taken"));
+    ASSERT_TRUE(IsOk(one->Release()));
+    EXPECT_TRUE(IsOk(second->Mutex("m").Acquire(Soon())));
+  }
+}
+
 TEST_F(RegressionTest, ANewEpochSettlesByTheDeploymentsLongestTtl) {
   auto store = std::make_shared<ForgetfulStore>();
   auto first = JoinOn(store, "first");

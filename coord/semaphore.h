@@ -6,7 +6,9 @@
 //
 // The number of permits is kept in the store by whoever acquires first. A handle made with another number gets
 // FailedPrecondition; SetPermits changes it for all. Threads, fairness and errors as in Mutex. Grants of one write
-// share a fence, so FencedCell does not accept them.
+// share a fence, so FencedCell does not accept them. A store that drops the record (kv::Traits::evicting) has forgotten
+// the number too: it is that of whoever acquires next. Where reads may lag, a handle with the right number may be
+// refused for as long after SetPermits.
 
 #ifndef COORD_SEMAPHORE_H_
 #define COORD_SEMAPHORE_H_

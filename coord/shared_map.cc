@@ -25,8 +25,13 @@ absl::StatusOr<std::shared_ptr<SharedMap>> SharedMap::Open(std::shared_ptr<Core>
   if (status.ok()) status = CheckName("map name", name);
   if (!status.ok()) return status;
   const std::string prefix = core->CellKey("map", name) + "/";
-  auto map = core->cells->FindShared<MapState>(
-      prefix, [&] { return std::make_shared<MapState>(core, prefix, absl::StrCat("map ", QuoteName(name))); });
+  const std::string what = absl::StrCat("map ", QuoteName(name));
+  std::shared_ptr<Cell> index;
+  if (!core->store->traits().list) {
+    index = core->cells->FindCell(core->CellKey("map_index", name), "the index of " + what);
+  }
+  auto map =
+      core->cells->FindShared<MapState>(prefix, [&] { return std::make_shared<MapState>(core, prefix, what, index); });
   status = map->Load(deadline);
   if (!status.ok()) return status;
   return std::shared_ptr<SharedMap>(new SharedMap(std::make_shared<State>(State{std::move(map)})));
@@ -52,6 +57,7 @@ std::optional<Versioned> SharedMap::Find(std::string_view key) const {
 absl::StatusOr<Revision> SharedMap::Set(std::string_view key, std::string_view value, absl::Time deadline) {
   absl::StatusOr<std::shared_ptr<Cell>> cell = state_->map->CellOf(key);
   if (!cell.ok()) return cell.status();
+  if (absl::Status announced = state_->map->Announce(key, deadline); !announced.ok()) return announced;
   return internal::SetValue(state_->map->core(), **cell, value, deadline);
 }
 
@@ -59,12 +65,16 @@ absl::StatusOr<Revision> SharedMap::CompareAndSet(std::string_view key, const Re
                                                   std::string_view value, absl::Time deadline) {
   absl::StatusOr<std::shared_ptr<Cell>> cell = state_->map->CellOf(key);
   if (!cell.ok()) return cell.status();
+  if (expected.absent()) {
+    if (absl::Status announced = state_->map->Announce(key, deadline); !announced.ok()) return announced;
+  }
   return internal::CompareAndSetValue(state_->map->core(), **cell, expected, value, deadline);
 }
 
 absl::StatusOr<Versioned> SharedMap::Update(std::string_view key, const UpdateFunction& fn, absl::Time deadline) {
   absl::StatusOr<std::shared_ptr<Cell>> cell = state_->map->CellOf(key);
   if (!cell.ok()) return cell.status();
+  if (absl::Status announced = state_->map->Announce(key, deadline); !announced.ok()) return announced;
   return internal::UpdateValue(state_->map->core(), **cell, fn, deadline);
 }
 

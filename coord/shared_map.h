@@ -8,6 +8,18 @@
 //
 // Promises about reads, threads and lifetime as in SharedValue, per key. Keys: 1 to 128 bytes of UTF-8 without control
 // characters.
+//
+// On a store that cannot list its keys (kv::Traits::list) an index, one more entry, names them:
+//   - A new key costs one write more, and writers of new keys may conflict; they try again. All keys with their
+//   newlines
+//     must fit into one value of the store, else ResourceExhausted (1 MiB: 50,000 keys of 20 bytes).
+//   - A key that is gone is dropped from the index after idle_record_ttl, or when room is needed.
+//   - Opening reads entry by entry. A poll (every ttl/8 or so) reads the index and at most 256 entries, so that without
+//     hints the changes of a larger map are late by one poll for each 256.
+//   - If the store drops the index, every copy that holds entries in memory puts their keys back at its next poll. Who
+//     opens the map before sees less until then. Entries that no copy holds in memory then are found by name only (Set,
+//     Update, Delete), never by Get or OnChange.
+//   - If the store drops an entry it counts as removed.
 
 #ifndef COORD_SHARED_MAP_H_
 #define COORD_SHARED_MAP_H_

@@ -65,7 +65,9 @@ struct SharedValue::State final : public internal::CellListener,
       MutexLock lock(mu);
       if (loaded) return absl::OkStatus();
       if (registration == nullptr) {
-        registration = core->hub->Register(cell->key(), [this](const kv::WatchEvent& event) { OnEvent(event); });
+        registration = core->hub->Register(
+            cell->key(), [this](const kv::WatchEvent& event) { OnEvent(event); },
+            [this](std::string_view) { core->cells->refresher().ScheduleHinted(weak_from_this()); });
       }
     }
     absl::StatusOr<CellStatePtr> read = core->cells->Read(*cell, deadline, /*absence_counts=*/true);

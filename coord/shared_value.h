@@ -4,9 +4,12 @@
 //   auto settings = cluster->SharedValue("settings", deadline);      // reads once, then follows
 //   std::shared_ptr<const coord::Versioned> now = (*settings)->Get();   // null: absent
 //
-// A read may be late by one push (by a poll of ttl/8 on a store without watch); own writes are always seen by reads
-// that follow them in this process, and no read ever goes back to an older state, except that after a loss of the store
-// (a new epoch) the new store's state counts. The same cell as AtomicValue of the same name.
+// A read may be late by one push. On a store without a watch it may be late by about 10 ms where JoinOptions::events
+// carries hints, else by a poll (every ttl/8 or so, 3/16 of the ttl at most). Own writes are always seen by reads that
+// follow them in this process, and no read ever goes back to an older state, but for this: after a loss of the store (a
+// new epoch) the new store's state counts, what the store drops by itself is absent, and where the store's reads may
+// lag a value just created may be shown as absent once more until the next push or read. The same cell as AtomicValue
+// of the same name.
 //
 // Thread safety: all methods, from any thread. The object may outlive its Cluster; it then keeps the last state.
 

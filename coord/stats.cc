@@ -31,6 +31,8 @@ std::string StatsText(const Stats& stats, const std::string& plugin, const std::
   };
   add("attached", "gauge", "1 while the session's beats are on time.", stats.state == SessionState::kAttached ? 1 : 0);
   add("lost", "gauge", "1 while there is no valid session.", stats.state == SessionState::kLost ? 1 : 0);
+  add("store_connected", "gauge", "1 while the store is connected, or needs no connection.",
+      stats.connection == kv::Connection::kConnected ? 1 : 0);
   add("beats_total", "counter", "Renewals of the session.", stats.beats);
   add("failed_beats_total", "counter", "Attempts that did not renew the session.", stats.failed_beats);
   add("sessions_total", "counter", "Sessions joined.", stats.sessions);

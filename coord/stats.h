@@ -7,12 +7,15 @@
 #include <string>
 
 #include "coord/options.h"
+#include "kv/store.h"
 
 namespace coord {
 
 struct Stats {
   SessionState state = SessionState::kLost;
   std::string session;  // its id; empty while there is none
+  // Whether the store can be reached, as its driver sees it. The session's state is what counts for grants.
+  kv::Connection connection = kv::Connection::kClosed;
   uint64_t beats = 0;
   uint64_t failed_beats = 0;  // attempts that did not renew the session
   uint64_t sessions = 0;      // joined in all, the first included

@@ -13,9 +13,11 @@
 #include "coord/event_bus.h"
 #include "coord/internal/core.h"
 #include "coord/internal/event_cursor.h"
+#include "coord/internal/event_done.h"
 #include "coord/internal/event_publisher.h"
 #include "coord/internal/event_record.h"
 #include "coord/internal/event_replies.h"
+#include "coord/internal/event_reply_watch.h"
 #include "coord/internal/event_retention.h"
 #include "coord/internal/event_subscriber.h"
 #include "coord/internal/event_worker.h"
@@ -31,6 +33,7 @@ using internal::EventEnvelope;
 using internal::EventKey;
 using internal::EventPublisher;
 using internal::EventReplies;
+using internal::EventReplyWatch;
 using internal::EventRetention;
 using internal::EventSubscriber;
 using internal::EventWorker;
@@ -43,14 +46,15 @@ class StoreEventBus final : public EventBus {
   StoreEventBus(std::shared_ptr<Core> core, const StoreEventOptions& options)
       : core_(std::move(core)),
         worker_(std::make_shared<EventWorker>(*core_->runtime)),
-        cursors_(std::make_shared<EventCursors>(core_, worker_)),
+        cursors_(std::make_shared<EventCursors>(core_, worker_, core_->store)),
         retention_(std::make_shared<EventRetention>(core_, worker_, cursors_, options)),
         publisher_(
             std::make_shared<EventPublisher>(core_, worker_,
                                              [retention = retention_](const std::string& topic, uint64_t number) {
                                                retention->OnStored(topic, number);
                                              })),
-        replies_(std::make_shared<EventReplies>(core_, publisher_->bus())) {}
+        replies_(std::make_shared<EventReplies>(core_)),
+        reply_watch_(core_, publisher_->bus(), replies_) {}
 
   ~StoreEventBus() override { Close(core_->runtime->WallNow()); }
 
@@ -71,6 +75,14 @@ class StoreEventBus final : public EventBus {
     return status;
   }
 
+  void PublishAsync(std::string_view topic, std::string_view payload, absl::Time deadline, PublishDone done,
+                    const PublishOptions& options) override {
+    internal::TellDone(*core_->callbacks, std::move(done), Publish(topic, payload, deadline, options));
+  }
+
+  // Nothing is under way after Publish has returned but what nobody waits for any more.
+  absl::Status Flush(absl::Time) override { return CheckOpen(); }
+
   absl::StatusOr<Subscription> Subscribe(std::string_view topic, EventHandler handler, absl::Time deadline,
                                          const SubscribeOptions& options) override {
     if (handler == nullptr) return absl::InvalidArgumentError("the handler of a subscription is empty");
@@ -88,6 +100,7 @@ class StoreEventBus final : public EventBus {
     retention_->Start();
     const absl::StatusOr<uint64_t> ask = replies_->Begin();
     if (!ask.ok()) return ask.status();
+    reply_watch_.Start();
     EventEnvelope envelope = Envelope(to, payload);
     envelope.reply_to = publisher_->bus();
     envelope.ask = *ask;
@@ -123,6 +136,7 @@ class StoreEventBus final : public EventBus {
     }
     publisher_->Close();
     replies_->Close();
+    reply_watch_.Close();
     worker_->Stop(until, [cursors = cursors_, publisher = publisher_, until] {
       cursors->Flush(until);
       publisher->DeleteOld(absl::Seconds(1), until);
@@ -144,7 +158,7 @@ class StoreEventBus final : public EventBus {
       envelope.from = core.options.instance;
       envelope.ask = delivered.ask;
       envelope.payload = *std::move(answer);
-      sent = publisher.PublishBestEffort(EventReplies::Prefix(core, delivered.reply_to), std::move(envelope),
+      sent = publisher.PublishBestEffort(EventReplyWatch::Prefix(core, delivered.reply_to), std::move(envelope),
                                          core.runtime->Now() + core.options.call_timeout);
     }
     if (sent.ok() || absl::IsCancelled(sent)) return;
@@ -152,12 +166,14 @@ class StoreEventBus final : public EventBus {
                                               " could not be sent: ", std::string(sent.message())));
   }
 
-  absl::Status CheckTopic(std::string_view topic) const {
+  absl::Status CheckOpen() const {
     if (absl::Status status = core_->CheckOpen(); !status.ok()) return status;
-    {
-      MutexLock lock(mu_);
-      if (closed_) return absl::CancelledError("this copy has left its cluster: join again to go on");
-    }
+    MutexLock lock(mu_);
+    return closed_ ? absl::CancelledError("this copy has left its cluster: join again to go on") : absl::OkStatus();
+  }
+
+  absl::Status CheckTopic(std::string_view topic) const {
+    if (absl::Status status = CheckOpen(); !status.ok()) return status;
     if (absl::Status status = CheckName("topic", topic); !status.ok()) return status;
     const std::string key =
         Prefix("event", topic) + Format(EventKey{std::string(internal::kEventPublisherBytes, '0'), 1});
@@ -216,6 +232,7 @@ class StoreEventBus final : public EventBus {
   const std::shared_ptr<EventRetention> retention_;
   const std::shared_ptr<EventPublisher> publisher_;
   const std::shared_ptr<EventReplies> replies_;
+  EventReplyWatch reply_watch_;
   mutable kv::internal::Mutex mu_;
   bool closed_ KV_GUARDED_BY(mu_) = false;
   std::vector<std::weak_ptr<EventSubscriber>> subscribers_ KV_GUARDED_BY(mu_);

@@ -250,7 +250,7 @@ absl::StatusOr<std::shared_ptr<Store>> OpenSqliteStore(std::string_view path, ab
   if (!until.has_value()) return absl::DeadlineExceededError("sqlite: the deadline had passed before the call");
 
   auto database = std::make_unique<Database>(*std::move(resolved), std::move(options));
-  absl::StatusOr<std::unique_ptr<Connection>> connection = database->Connect(*until);
+  absl::StatusOr<std::unique_ptr<internal::Connection>> connection = database->Connect(*until);
   if (!connection.ok()) return connection.status();
   return std::make_shared<SqliteStore>(std::move(database), *std::move(connection));
 }

@@ -100,6 +100,13 @@ struct WatchEvent {
   Entry entry;
 };
 
+// Whether the store can be reached, as far as its driver knows without asking.
+enum class Connection {
+  kConnected,     // or a store that needs no connection
+  kReconnecting,  // calls are Unavailable at present; the driver tries again by itself
+  kClosed,        // for good
+};
+
 // Runs on one thread of the store: for one store never two at a time. Must not block for long.
 using WatchCallback = std::function<void(const WatchEvent&)>;
 
@@ -149,6 +156,9 @@ class Store {
   virtual absl::StatusOr<std::unique_ptr<Watch>> WatchPrefix(std::string_view prefix, WatchCallback callback) = 0;
 
   virtual const Traits& traits() const = 0;
+
+  // For people and for status pages; a call may fail or succeed whatever it says. No I/O.
+  virtual Connection connection() const { return Connection::kConnected; }
 };
 
 // Refuses what no backend may accept: an empty or over-long key, invalid UTF-8, control characters; a value over the

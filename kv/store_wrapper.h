@@ -37,6 +37,7 @@ class StoreWrapper : public Store {
     return base_->WatchPrefix(prefix, std::move(callback));
   }
   const Traits& traits() const override { return base_->traits(); }
+  Connection connection() const override { return base_->connection(); }
 
   const std::shared_ptr<Store>& base() const { return base_; }
 

@@ -4,9 +4,9 @@
 #include <cctype>
 
 #include "absl/strings/ascii.h"
-#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "kv/internal/percent.h"
 
 namespace kv {
 namespace {
@@ -17,26 +17,6 @@ int HexDigit(char c) {
   if (c >= '0' && c <= '9') return c - '0';
   const char lower = static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
   return lower >= 'a' && lower <= 'f' ? lower - 'a' + 10 : -1;
-}
-
-absl::StatusOr<std::string> Decode(std::string_view text) {
-  std::string decoded;
-  for (size_t i = 0; i < text.size(); ++i) {
-    if (text[i] != '%') {
-      decoded += text[i];
-      continue;
-    }
-    const int high = i + 2 < text.size() ? HexDigit(text[i + 1]) : -1;
-    const int low = i + 2 < text.size() ? HexDigit(text[i + 2]) : -1;
-    if (high < 0 || low < 0) {
-      return absl::InvalidArgumentError("the store URL has a '%' that no two hexadecimal digits follow; write '%25'");
-    }
-    const char byte = static_cast<char>(high * 16 + low);
-    if (byte == '\0') return absl::InvalidArgumentError("the store URL has an escaped NUL character");
-    decoded += byte;
-    i += 2;
-  }
-  return decoded;
 }
 
 bool IsScheme(std::string_view text) {
@@ -51,44 +31,41 @@ absl::Status ParseQuery(std::string_view query, Url* url) {
     query.remove_prefix(std::min(query.size(), part.size() + 1));
     const size_t equals = part.find('=');
     if (equals == std::string_view::npos || equals == 0) {
-      return absl::InvalidArgumentError("the store URL has a query parameter that is not of the form name=value");
+      return absl::InvalidArgumentError("the URL has a query parameter that is not of the form name=value");
     }
-    absl::StatusOr<std::string> name = Decode(part.substr(0, equals));
+    absl::StatusOr<std::string> name = PercentDecode(part.substr(0, equals));
     if (!name.ok()) return name.status();
-    absl::StatusOr<std::string> value = Decode(part.substr(equals + 1));
+    absl::StatusOr<std::string> value = PercentDecode(part.substr(equals + 1));
     if (!value.ok()) return value.status();
     if (url->Parameter(*name).has_value()) {
-      return absl::InvalidArgumentError(absl::StrCat("the store URL gives the parameter \"", *name, "\" twice"));
+      return absl::InvalidArgumentError(absl::StrCat("the URL gives the parameter \"", *name, "\" twice"));
     }
     url->query.emplace_back(*std::move(name), *std::move(value));
   }
   return absl::OkStatus();
 }
 
-bool SuggestsSecret(std::string_view name) {
-  const std::string lower = absl::AsciiStrToLower(Absl(name));
-  for (const char* word : {"pass", "pwd", "secret", "token", "key", "cred", "auth", "jwt", "seed", "sig"}) {
-    if (absl::StrContains(lower, word)) return true;
-  }
-  return false;
-}
-
-std::string RedactQuery(std::string_view query) {
-  std::string redacted;
-  bool first = true;
-  while (first || !query.empty()) {
-    const std::string_view part = query.substr(0, query.find('&'));
-    query.remove_prefix(std::min(query.size(), part.size() + 1));
-    if (!first) redacted += '&';
-    first = false;
-    const std::string_view name = part.substr(0, part.find('='));
-    const bool hide = name.size() < part.size() && SuggestsSecret(name);
-    absl::StrAppend(&redacted, Absl(hide ? name : part), hide ? "=***" : "");
-  }
-  return redacted;
-}
-
 }  // namespace
+
+absl::StatusOr<std::string> PercentDecode(std::string_view text) {
+  std::string decoded;
+  for (size_t i = 0; i < text.size(); ++i) {
+    if (text[i] != '%') {
+      decoded += text[i];
+      continue;
+    }
+    const int high = i + 2 < text.size() ? HexDigit(text[i + 1]) : -1;
+    const int low = i + 2 < text.size() ? HexDigit(text[i + 2]) : -1;
+    if (high < 0 || low < 0) {
+      return absl::InvalidArgumentError("the URL has a '%' that no two hexadecimal digits follow; write '%25'");
+    }
+    const char byte = static_cast<char>(high * 16 + low);
+    if (byte == '\0') return absl::InvalidArgumentError("the URL has an escaped NUL character");
+    decoded += byte;
+    i += 2;
+  }
+  return decoded;
+}
 
 std::optional<std::string> Url::Parameter(std::string_view name) const {
   for (const auto& [key, value] : query) {
@@ -101,23 +78,23 @@ absl::Status Url::CheckParameters(const std::vector<std::string>& known) const {
   for (const auto& parameter : query) {
     if (std::find(known.begin(), known.end(), parameter.first) != known.end()) continue;
     const std::string all = known.empty() ? "none" : absl::StrJoin(known, ", ");
-    return absl::InvalidArgumentError(absl::StrCat("the store URL has the unknown parameter \"", parameter.first,
-                                                   "\"; known for ", scheme, ": ", all));
+    return absl::InvalidArgumentError(
+        absl::StrCat("the URL has the unknown parameter \"", parameter.first, "\"; known for ", scheme, ": ", all));
   }
   return absl::OkStatus();
 }
 
 absl::StatusOr<Url> ParseUrl(std::string_view text) {
-  if (text.empty()) return absl::InvalidArgumentError("the store URL is empty; a simple one is sqlite:");
+  if (text.empty()) return absl::InvalidArgumentError("the URL is empty; a simple one is sqlite:");
   for (const unsigned char c : text) {
-    if (c < 0x20 || c == 0x7F) return absl::InvalidArgumentError("the store URL has a control character");
+    if (c < 0x20 || c == 0x7F) return absl::InvalidArgumentError("the URL has a control character");
   }
   const size_t colon = text.find(':');
   if (colon == std::string_view::npos || !IsScheme(text.substr(0, colon))) {
-    return absl::InvalidArgumentError("the store URL has no scheme; write, for example, sqlite:PATH");
+    return absl::InvalidArgumentError("the URL has no scheme; write, for example, sqlite:PATH");
   }
   if (text.find('#') != std::string_view::npos) {
-    return absl::InvalidArgumentError("the store URL has a '#'; in a path write it as '%23'");
+    return absl::InvalidArgumentError("the URL has a '#'; in a path write it as '%23'");
   }
   Url url;
   url.scheme = absl::AsciiStrToLower(Absl(text.substr(0, colon)));
@@ -133,38 +110,11 @@ absl::StatusOr<Url> ParseUrl(std::string_view text) {
     url.authority = std::string(rest.substr(0, slash));
     rest.remove_prefix(slash);
   }
-  absl::StatusOr<std::string> path = Decode(rest);
+  absl::StatusOr<std::string> path = PercentDecode(rest);
   if (!path.ok()) return path.status();
   url.path = *std::move(path);
   if (absl::Status status = ParseQuery(query, &url); !status.ok()) return status;
   return url;
-}
-
-// Where it cannot tell what is secret it hides too much.
-std::string RedactUrl(std::string_view url) {
-  std::string redacted;
-  size_t start = url.find(':');
-  start = start == std::string_view::npos ? 0 : start + 1;
-  // The path of a local store may hold an '@' and holds no password.
-  const std::string_view scheme = url.substr(0, start);
-  const bool local = (scheme == "sqlite:" || scheme == "memory:") && url.substr(start, 2) != "//";
-  if (url.substr(start, 2) == "//") start += 2;
-  redacted = std::string(url.substr(0, start));
-  url.remove_prefix(start);
-  const size_t at = url.rfind('@');
-  if (!local && at != std::string_view::npos) {
-    // Only one plain user before one password may stay; a user alone can be a token.
-    const std::string_view before = url.substr(0, at);
-    const size_t colon = before.find(':');
-    const bool plain = colon != std::string_view::npos && before.find_first_of("@,/?") == std::string_view::npos;
-    if (plain) redacted += std::string(before.substr(0, colon + 1));
-    redacted += "***";
-    url.remove_prefix(at);
-  }
-  const size_t mark = url.find('?');
-  redacted += std::string(url.substr(0, mark));
-  if (mark != std::string_view::npos) redacted += "?" + RedactQuery(url.substr(mark + 1));
-  return redacted;
 }
 
 }  // namespace kv

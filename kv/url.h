@@ -1,5 +1,5 @@
-// The parts of a store URL: scheme ':' ['//' authority] path ['?' query]. A pure parser; what the parts mean is decided
-// by whoever opens the store.
+// The parts of a URL of a store or of what carries events: scheme ':' ['//' authority] path ['?' query]. A pure parser;
+// what the parts mean is decided by whoever opens it.
 
 #ifndef KV_URL_H_
 #define KV_URL_H_
@@ -29,12 +29,20 @@ struct Url {
   absl::Status CheckParameters(const std::vector<std::string>& known) const;
 };
 
+// The authority of the URL of a server or of several: [user[:password]@]host[:port][,host[:port]...].
+struct Authority {
+  std::optional<std::string> user;      // percent-decoded, as the password is
+  std::optional<std::string> password;  // only with a user
+  std::vector<std::string> servers;     // "host:port", an IPv6 address in brackets; at least one
+};
+
 // InvalidArgument with a sentence for what is malformed: no scheme, control characters, a bad percent-escape, a
 // fragment, a repeated parameter, a parameter without '='. No message repeats a value.
 absl::StatusOr<Url> ParseUrl(std::string_view url);
 
-// `url`, well-formed or not, in the form that may be printed: see kv/open.h.
-std::string RedactUrl(std::string_view url);
+// InvalidArgument with a sentence for an authority that is absent or malformed, and for a path after it. No message
+// repeats any of it, for a piece of a password may stand in a wrong place.
+absl::StatusOr<Authority> ParseAuthority(const Url& url, int default_port);
 
 }  // namespace kv
 

@@ -6,8 +6,12 @@
 
 BUILD_PACKAGES=(
   bazel-bootstrap g++ pkg-config python3
-  libabsl-dev libbenchmark-dev libcpp-httplib-dev libgmock-dev libicu-dev libsqlite3-dev nlohmann-json3-dev
+  libabsl-dev libbenchmark-dev libcpp-httplib-dev libgmock-dev libicu-dev libmemcached-dev libnats-dev
+  libsqlite3-dev libssl-dev nlohmann-json3-dev
 )
+# What tests and examples start, in folders and at ports of their own. Installing them may start a service of the machine
+# as well; nothing here talks to it.
+SERVER_PACKAGES=(memcached nats-server openssl)
 
 say() { printf '%s\n' "$*" >&2; }
 

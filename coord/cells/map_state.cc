@@ -12,24 +12,29 @@ namespace coord::internal {
 
 using kv::internal::MutexLock;
 
-MapState::MapState(std::shared_ptr<Core> core, std::string prefix, std::string what)
-    : core_(std::move(core)), prefix_(std::move(prefix)), what_(std::move(what)) {}
+MapState::MapState(std::shared_ptr<Core> core, std::string prefix, std::string what, const std::shared_ptr<Cell>& index)
+    : core_(std::move(core)), prefix_(std::move(prefix)), what_(std::move(what)) {
+  if (index != nullptr) index_ = std::make_unique<MapIndex>(core_.get(), index, [this] { return PresentKeys(); });
+}
 
 MapState::~MapState() {
   registration_ = nullptr;  // no handler runs from here on
+  index_registration_ = nullptr;
   for (const auto& [key, cell] : AllCells()) cell->ClearListener(this);
 }
 
 absl::Status MapState::Load(absl::Time deadline) {
-  if (!core_->store->traits().list) {
-    return absl::FailedPreconditionError(
-        absl::StrCat(what_, " needs a store that can list its keys, and \"", core_->store->traits().name, "\" cannot"));
-  }
   {
     MutexLock lock(mu_);
     if (loaded_) return absl::OkStatus();
     if (registration_ == nullptr) {
-      registration_ = core_->hub->Register(prefix_, [this](const kv::WatchEvent& event) { OnEvent(event); });
+      registration_ = core_->hub->Register(
+          prefix_, [this](const kv::WatchEvent& event) { OnEvent(event); },
+          [this](std::string_view key) { OnHint(key); });
+    }
+    if (index_ != nullptr && index_registration_ == nullptr) {
+      index_registration_ = core_->hub->Register(
+          index_->key(), [](const kv::WatchEvent&) {}, [this](std::string_view key) { OnHint(key); });
     }
   }
   absl::Status status = Refresh(deadline);
@@ -56,7 +61,7 @@ absl::StatusOr<std::shared_ptr<Cell>> MapState::CellOf(std::string_view key) {
   if (!status.ok()) return status;
   const std::string epoch = core_->EpochId();
   std::shared_ptr<Cell> cell = FindOrMake(std::string(key));
-  // All that exists has been listed: a key that is not known is created without a read.
+  // All that exists has been listed, or what was not is found by the creation: no read is needed.
   cell->AssumeAbsent(epoch);
   return cell;
 }
@@ -67,7 +72,7 @@ std::shared_ptr<Cell> MapState::FindOrMake(const std::string& key) {
     MutexLock lock(mu_);
     auto found = cells_.find(key);
     if (found != cells_.end()) return found->second;
-    full = refreshing_ == 0 && cells_.size() - working_.size() >= forget_at_;
+    full = TooManyAbsent();
   }
   if (full) ForgetAbsent();
   std::shared_ptr<Cell> cell =
@@ -87,6 +92,8 @@ MapState::Cells MapState::AllCells() const {
   MutexLock lock(mu_);
   return cells_;
 }
+
+bool MapState::TooManyAbsent() const { return refreshing_ == 0 && cells_.size() - working_.size() >= forget_at_; }
 
 // Forgets the cells of absent keys that nobody uses, and of which no push or listing under way can bring an old state.
 void MapState::ForgetAbsent() {
@@ -170,43 +177,12 @@ bool MapState::OnEntryEvent(const kv::WatchEvent& event) {
   return understood;
 }
 
-absl::Status MapState::Refresh(absl::Time deadline) {
-  struct Refreshing {
-    explicit Refreshing(MapState& s) : state(s) {
-      MutexLock lock(state.mu_);
-      ++state.refreshing_;
-    }
-    ~Refreshing() {
-      MutexLock lock(state.mu_);
-      --state.refreshing_;
-    }
-    MapState& state;
-  } refreshing(*this);
-
-  std::map<std::string, Cell::Mark> marks;  // of the cells that there were before the listing
-  for (const auto& [key, cell] : AllCells()) marks[key] = cell->Now();
-  const std::string epoch = core_->EpochId();
-  absl::StatusOr<std::vector<kv::KeyedEntry>> listed = core_->cells->List(prefix_, what_, deadline);
-  if (!listed.ok()) return listed.status();
-  for (const kv::KeyedEntry& entry : *listed) {
-    std::optional<std::string> key = MapKey(entry.key);
-    if (!key.has_value()) continue;
-    std::shared_ptr<Cell> cell = FindOrMake(*key);
-    auto mark = marks.find(*key);
-    absl::StatusOr<CellStatePtr> state = core_->cells->Parse(*cell, entry.entry, epoch);
-    if (state.ok()) cell->LearnRead(mark != marks.end() ? mark->second : Cell::Mark(), *state, true);
-    if (mark != marks.end()) marks.erase(mark);
-  }
-  auto absent = std::make_shared<CellState>();
-  absent->epoch = epoch;
-  for (const auto& [key, mark] : marks) FindOrMake(key)->LearnRead(mark, absent, true);
-  return absl::OkStatus();
-}
-
 void MapState::OnEpochChanged() {
   for (const auto& [key, cell] : AllCells()) cell->Reset();
   MutexLock lock(mu_);
   pushed_ = 0;
+  absent_since_.clear();
+  read_all_ = true;
 }
 
 void MapState::Post(const std::shared_ptr<Subscriber>& subscriber) {

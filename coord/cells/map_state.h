@@ -16,6 +16,7 @@
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "coord/atomic_value.h"
+#include "coord/cells/map_index.h"
 #include "coord/internal/cell.h"
 #include "coord/internal/cell_engine.h"
 #include "coord/internal/core.h"
@@ -38,8 +39,12 @@ class MapState final : public CellListener, public Refreshable, public std::enab
   // forgotten that the watch has passed.
   static constexpr size_t kMaxAbsent = 1024;
 
-  // `prefix` ends with '/'; `what` names the map in messages.
-  MapState(std::shared_ptr<Core> core, std::string prefix, std::string what);
+  // On a store that cannot list, one refresh reads at most so many entries, beside those that are new in the index:
+  // the others come with the next ones.
+  static constexpr size_t kReadsPerRefresh = 256;
+
+  // `prefix` ends with '/'; `what` names the map in messages; `index` is for a store that cannot list, else null.
+  MapState(std::shared_ptr<Core> core, std::string prefix, std::string what, const std::shared_ptr<Cell>& index);
   ~MapState() override;
 
   // Reads once, and follows from then on.
@@ -50,17 +55,33 @@ class MapState final : public CellListener, public Refreshable, public std::enab
   // The cell of one map key, or InvalidArgument.
   absl::StatusOr<std::shared_ptr<Cell>> CellOf(std::string_view key) KV_EXCLUDES(mu_);
 
+  // To be called before `key` is created: on a store that cannot list, puts it into the index, if it is not there.
+  absl::Status Announce(std::string_view key, absl::Time deadline) KV_EXCLUDES(mu_);
+
   static Subscription OnChange(const std::shared_ptr<MapState>& self, OnChangeFunction fn);
 
   Core& core() const { return *core_; }
 
   void OnCell(const std::string& key, const CellStatePtr& now) override KV_EXCLUDES(mu_);
   absl::Status Refresh(absl::Time deadline) override KV_EXCLUDES(mu_);
+  absl::Status RefreshHinted(absl::Time deadline) override KV_EXCLUDES(mu_);
   void OnEpochChanged() override KV_EXCLUDES(mu_);
 
  private:
   class Subscriber;
+  class Refreshing;
+  using Keys = MapIndex::Keys;
   using Cells = std::map<std::string, std::shared_ptr<Cell>, std::less<>>;
+
+  // In map_refresh.cc.
+  void OnHint(std::string_view store_key) KV_EXCLUDES(mu_);
+  absl::Status RefreshByList(absl::Time deadline) KV_EXCLUDES(mu_);
+  absl::Status RefreshByIndex(absl::Time deadline) KV_EXCLUDES(mu_);
+  Keys Due(const Keys& named, bool all) KV_EXCLUDES(mu_);
+  absl::Status ReadKeys(const Keys& keys, absl::Time deadline) KV_EXCLUDES(mu_);
+  Keys LongAbsent(const Keys& named, const Keys& read) KV_EXCLUDES(mu_);
+  absl::Status Forget(const Keys& keys, absl::Time deadline) KV_EXCLUDES(mu_);
+  Keys PresentKeys() const KV_EXCLUDES(mu_);
 
   void OnEvent(const kv::WatchEvent& event) KV_EXCLUDES(mu_);
   bool OnEntryEvent(const kv::WatchEvent& event) KV_EXCLUDES(mu_);
@@ -68,6 +89,7 @@ class MapState final : public CellListener, public Refreshable, public std::enab
   // The map key in a store key; nullopt for what this library never writes there.
   std::optional<std::string> MapKey(const std::string& store_key) const;
   Cells AllCells() const KV_EXCLUDES(mu_);
+  bool TooManyAbsent() const KV_REQUIRES(mu_);
   void ForgetAbsent() KV_EXCLUDES(mu_);
   std::shared_ptr<const Snapshot> Fresh() const KV_EXCLUDES(mu_);
   void Post(const std::shared_ptr<Subscriber>& subscriber) KV_REQUIRES(mu_);
@@ -79,6 +101,8 @@ class MapState final : public CellListener, public Refreshable, public std::enab
   const std::string what_;
   std::unique_ptr<Hub::Registration>
       registration_;  // set under mu_; destroyed without it, for it waits for the handler
+  std::unique_ptr<Hub::Registration> index_registration_;  // the same
+  std::unique_ptr<MapIndex> index_;                        // null where the store lists
   ReadCache<Snapshot> cache_;
 
   mutable kv::internal::Mutex mu_;
@@ -88,6 +112,11 @@ class MapState final : public CellListener, public Refreshable, public std::enab
   mutable std::shared_ptr<const Snapshot> snapshot_ KV_GUARDED_BY(mu_);  // null: working_ has changed since
   kv::Revision pushed_ KV_GUARDED_BY(mu_) = 0;                           // how far the watch has come
   int refreshing_ KV_GUARDED_BY(mu_) = 0;
+  Keys hinted_ KV_GUARDED_BY(mu_);
+  bool new_hinted_ KV_GUARDED_BY(mu_) = false;  // there may be keys that are not known yet
+  bool read_all_ KV_GUARDED_BY(mu_) = true;     // the next refresh by the index reads everything
+  std::string read_up_to_ KV_GUARDED_BY(mu_);
+  std::map<std::string, absl::Time, std::less<>> absent_since_ KV_GUARDED_BY(mu_);  // named by the index, and not there
   size_t forget_at_ KV_GUARDED_BY(mu_) = kMaxAbsent;
   std::vector<std::weak_ptr<Subscriber>> subscribers_ KV_GUARDED_BY(mu_);
 };

@@ -38,6 +38,11 @@ void CallbackGate::Cancel() {
   }
 }
 
+void CallbackGate::Shut() {
+  MutexLock lock(mu_);
+  cancelled_ = true;
+}
+
 bool CallbackGate::cancelled() const {
   MutexLock lock(mu_);
   return cancelled_;

@@ -40,6 +40,9 @@ class CallbackGate {
   // themselves waiting here (two callbacks that cancel each other). Idempotent; each call waits.
   void Cancel() KV_EXCLUDES(mu_);
 
+  // No call begins from now on; those that run are not waited for.
+  void Shut() KV_EXCLUDES(mu_);
+
   bool cancelled() const KV_EXCLUDES(mu_);
 
  private:
@@ -78,6 +81,9 @@ class CallbackSlot {
     std::shared_ptr<const Function> fn = Take(/*last=*/true);
     gate_.Cancel();
   }
+
+  // As Cancel, but does not wait for a call that runs, nor destroys the function.
+  void Shut() { gate_.Shut(); }
 
   bool cancelled() const { return gate_.cancelled(); }
 

@@ -14,6 +14,7 @@ Cell::Cell(Core* core, std::string key, std::string what)
       key_(std::move(key)),
       what_(std::move(what)),
       monotonic_(core->store->traits().monotonic_revisions),
+      linear_(core->store->traits().linearizable_reads),
       turn_(core->runtime->NewCondition()) {}
 
 Cell::Mark Cell::Now() const {
@@ -37,6 +38,13 @@ CellStatePtr Cell::NewerThan(const CellState& base, const Mark& mark) const {
   return !comparable || known_->revision > base.revision ? known_ : nullptr;
 }
 
+CellStatePtr Cell::NewerThanRead(const CellState& read) const {
+  if (linear_ || !monotonic_) return nullptr;
+  MutexLock lock(mu_);
+  if (known_ == nullptr || known_->epoch != read.epoch || !known_->record || !read.record) return nullptr;
+  return known_->revision > read.revision ? known_ : nullptr;
+}
+
 void Cell::AssumeAbsent(const std::string& epoch) {
   MutexLock lock(mu_);
   if (known_ != nullptr || floor_ != 0) return;
@@ -52,10 +60,13 @@ void Cell::LearnRead(const Mark& mark, const CellStatePtr& state, bool absence_c
   if (mark.generation != generation_ || !SameEpoch(state->epoch)) return;
   const bool unchanged = mark.changes == changes_;
   if (!state->record.has_value()) {
-    if (unchanged && (absence_counts || listener_ == nullptr)) Take(state, floor_);
+    if (!unchanged || (!absence_counts && listener_ != nullptr)) return;
+    Take(state, floor_);
+    absence_read_ = true;
     return;
   }
-  if (monotonic_ ? state->revision > floor_ : unchanged) {
+  const bool in_doubt = !linear_ && absence_read_ && state->revision == floor_;
+  if (in_doubt || (monotonic_ ? state->revision > floor_ : unchanged)) {
     Take(state, state->revision);
   } else if (state->revision == floor_ && known_ != nullptr && known_->revision == floor_) {
     if (known_->epoch == state->epoch) {
@@ -69,10 +80,13 @@ void Cell::LearnRead(const Mark& mark, const CellStatePtr& state, bool absence_c
 void Cell::LearnWrite(const Mark& mark, kv::Revision base, const CellStatePtr& state, kv::Revision revision) {
   MutexLock lock(mu_);
   if (mark.generation != generation_ || !SameEpoch(state->epoch)) return;
-  if (!monotonic_ || revision > floor_) {
+  const bool alone = mark.changes == changes_;
+  if (revision > floor_ || (!monotonic_ && alone)) {
     Take(state, revision);
   } else if (revision == 0 && floor_ <= base) {
     Take(state, base);  // a delete without a revision: nothing newer is known than what it deleted
+  } else if (!monotonic_) {
+    usable_ = false;  // a read since then may have brought what came after it, or before: the next write reads
   }
 }
 
@@ -84,6 +98,8 @@ bool Cell::LearnPush(const CellStatePtr& state, kv::Revision revision) {
     Take(state, revision);
   } else if (revision == floor_ && known_ != nullptr && known_->revision == state->revision) {
     confirmed_ = true;
+  } else if (revision == floor_ && absence_read_ && !linear_) {
+    return false;
   }
   return true;
 }
@@ -130,6 +146,11 @@ bool Cell::present() const {
   return known_ != nullptr && known_->record.has_value();
 }
 
+bool Cell::usable() const {
+  MutexLock lock(mu_);
+  return usable_;
+}
+
 kv::Revision Cell::floor() const {
   MutexLock lock(mu_);
   return floor_;
@@ -174,7 +195,7 @@ void Cell::Take(const CellStatePtr& state, kv::Revision floor) {
   known_ = state;
   floor_ = floor;
   usable_ = confirmed_ = true;
-  damage_told_ = false;
+  damage_told_ = absence_read_ = false;
   ++changes_;
   if (listener_ != nullptr) listener_->OnCell(key_, known_);
 }
@@ -189,7 +210,7 @@ bool Cell::SameEpoch(const std::string& epoch) {
 
 void Cell::Restart() {
   floor_ = 0;
-  usable_ = confirmed_ = false;
+  usable_ = confirmed_ = absence_read_ = false;
   ++changes_;
   ++generation_;
 }

@@ -3,7 +3,8 @@
 // Knowledge comes from reads, from own writes, and from the pushes of a watch, which may be late or repeated. A state
 // counts only if its revision is above all that was read or written for this cell before (its floor), so that nothing
 // ever goes back. Where a store's revisions do not grow, pushes are hints to read again, and a read counts only if
-// nothing else was learned since it began.
+// nothing else was learned since it began. Where reads may lag, one that shows less than is known counts for nothing;
+// but absence has no revision, and is believed until a push or a later read contradicts it.
 
 #ifndef COORD_INTERNAL_CELL_H_
 #define COORD_INTERNAL_CELL_H_
@@ -66,6 +67,9 @@ class Cell {
   // Known(), if something was learned since `mark` and it is newer than `base`; else null.
   CellStatePtr NewerThan(const CellState& base, const Mark& mark) const KV_EXCLUDES(mu_);
 
+  // What is known, if a read that lags has brought an older state than that; else null.
+  CellStatePtr NewerThanRead(const CellState& read) const KV_EXCLUDES(mu_);
+
   // A cell of which a listing has shown that it does not exist.
   void AssumeAbsent(const std::string& epoch) KV_EXCLUDES(mu_);
 
@@ -101,6 +105,7 @@ class Cell {
 
   // Whether the cell is known to exist, and the floor; for whoever decides if the cell can be forgotten.
   bool present() const KV_EXCLUDES(mu_);
+  bool usable() const KV_EXCLUDES(mu_);  // a write may start from what is known
   kv::Revision floor() const KV_EXCLUDES(mu_);
 
   // The turn to write, in the order of coming: one write of a process is under way per cell. Unavailable when
@@ -120,13 +125,15 @@ class Cell {
   const std::string key_;
   const std::string what_;
   const bool monotonic_;
+  const bool linear_;  // reads
 
   mutable kv::internal::Mutex mu_;
   CellStatePtr known_ KV_GUARDED_BY(mu_);      // the last good state; null: none yet
   bool usable_ KV_GUARDED_BY(mu_) = false;     // a write may start from it
   bool confirmed_ KV_GUARDED_BY(mu_) = false;  // seen since the last resync
   bool damage_told_ KV_GUARDED_BY(mu_) = false;
-  std::string epoch_ KV_GUARDED_BY(mu_);  // in which floor_ counts
+  bool absence_read_ KV_GUARDED_BY(mu_) = false;  // known_ is absent since a read said so
+  std::string epoch_ KV_GUARDED_BY(mu_);          // in which floor_ counts
   kv::Revision floor_ KV_GUARDED_BY(mu_) = 0;
   uint64_t changes_ KV_GUARDED_BY(mu_) = 0;     // counts what was learned
   uint64_t generation_ KV_GUARDED_BY(mu_) = 0;  // counts restarts

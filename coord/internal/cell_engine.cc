@@ -93,7 +93,9 @@ absl::StatusOr<CellStatePtr> CellEngine::ReadUntil(Cell& cell, absl::Time steady
     auto absent = std::make_shared<CellState>();
     absent->epoch = epoch;
     state = entry.ok() ? Parse(cell, *entry, epoch) : CellStatePtr(std::move(absent));
-    if (state.ok()) cell.LearnRead(mark, *state, absence_counts);
+    if (!state.ok()) return absl::OkStatus();
+    cell.LearnRead(mark, *state, absence_counts);
+    if (CellStatePtr newer = cell.NewerThanRead(**state)) state = std::move(newer);
     return absl::OkStatus();
   });
   return status.ok() ? state : status;
@@ -164,6 +166,7 @@ absl::StatusOr<CellStatePtr> CellEngine::Modify(Cell& cell, const CellFunction& 
   Cell::Mark mark = cell.Now();
   CellStatePtr base = cell.Known();
   bool fresh = false;  // `base` was read in this call
+  int conflicts = 0;
   for (;;) {
     if (base == nullptr) {
       mark = cell.Now();
@@ -197,7 +200,9 @@ absl::StatusOr<CellStatePtr> CellEngine::Modify(Cell& cell, const CellFunction& 
     if (outcome.status.ok()) return outcome.state;
     if (!absl::IsAborted(outcome.status)) return outcome.status;
     core_->counters.cell_conflicts.fetch_add(1, std::memory_order_relaxed);
-    base = outcome.state;
+    // What the first conflict shows is not old yet when it is used. Later waits are longer: a write over what was there
+    // before one would lose again, and the copy that has lost most often would never come through.
+    base = ++conflicts == 1 ? outcome.state : nullptr;
     fresh = base != nullptr;
     if (!backoff.Wait(steady) && core_->CheckOpen().ok()) {
       return absl::UnavailableError(

@@ -26,9 +26,9 @@ struct CellRefresher::State : std::enable_shared_from_this<State> {
 
   static bool Same(const Item& a, const Item& b) { return !a.owner_before(b) && !b.owner_before(a); }
 
-  void Push(const Item& item) KV_REQUIRES(mu) {
-    const bool known = std::any_of(due.begin(), due.end(), [&](const Item& other) { return Same(item, other); });
-    if (!known) due.push_back(item);
+  static void Push(const Item& item, std::vector<Item>& items) {
+    const bool known = std::any_of(items.begin(), items.end(), [&](const Item& other) { return Same(item, other); });
+    if (!known) items.push_back(item);
   }
 
   void EnsureThread() KV_REQUIRES(mu) {
@@ -42,7 +42,8 @@ struct CellRefresher::State : std::enable_shared_from_this<State> {
   }
 
   void Run() KV_EXCLUDES(mu);
-  bool RefreshAll(std::vector<Item>& batch) KV_EXCLUDES(mu);
+  bool RefreshAll(std::vector<Item>& batch, absl::Status (Refreshable::*refresh)(absl::Time)) KV_EXCLUDES(mu);
+  void RunBatch(std::vector<Item> batch, absl::Status (Refreshable::*refresh)(absl::Time)) KV_REQUIRES(mu);
 
   Runtime& runtime;
   const bool polls;
@@ -52,6 +53,8 @@ struct CellRefresher::State : std::enable_shared_from_this<State> {
   const std::unique_ptr<Condition> changed;
   std::vector<Item> all KV_GUARDED_BY(mu);
   std::vector<Item> due KV_GUARDED_BY(mu);
+  std::vector<Item> hinted KV_GUARDED_BY(mu);
+  absl::Time hinted_due KV_GUARDED_BY(mu) = absl::InfiniteFuture();
   absl::Time not_before KV_GUARDED_BY(mu) = absl::InfinitePast();  // after a failure
   absl::Duration retry KV_GUARDED_BY(mu) = kRetryMin;
   absl::Time next_poll KV_GUARDED_BY(mu) = absl::InfiniteFuture();
@@ -65,32 +68,39 @@ void CellRefresher::State::Run() {
   while (!stopped) {
     const absl::Time now = runtime.Now();
     if (now >= next_poll) {
-      for (const Item& item : all) Push(item);
+      for (const Item& item : all) Push(item, due);
       next_poll = now + Jitter(poll_period);
     }
-    if (due.empty() || now < not_before) {
-      changed->Wait(mu, std::min(next_poll, due.empty() ? absl::InfiniteFuture() : not_before));
-      continue;
-    }
-    std::vector<Item> batch = std::exchange(due, {});
-    lock.Unlock();
-    const bool all_done = RefreshAll(batch);
-    lock.Lock();
-    if (all_done) {
-      retry = kRetryMin;
-      not_before = absl::InfinitePast();
+    if (now >= hinted_due) {
+      hinted_due = absl::InfiniteFuture();
+      RunBatch(std::exchange(hinted, {}), &Refreshable::RefreshHinted);
+    } else if (!due.empty() && now >= not_before) {
+      RunBatch(std::exchange(due, {}), &Refreshable::Refresh);
     } else {
-      for (const Item& item : batch) Push(item);
-      not_before = runtime.Now() + Jitter(retry);
-      retry = std::min(retry * 2, kRetryMax);
+      changed->Wait(mu, std::min({next_poll, hinted_due, due.empty() ? absl::InfiniteFuture() : not_before}));
     }
   }
   done = true;
   changed->NotifyAll();
 }
 
+// Releases the mutex in between.
+void CellRefresher::State::RunBatch(std::vector<Item> batch, absl::Status (Refreshable::*refresh)(absl::Time)) {
+  mu.Unlock();
+  const bool all_done = RefreshAll(batch, refresh);
+  mu.Lock();
+  if (all_done) {
+    retry = kRetryMin;
+    not_before = absl::InfinitePast();
+    return;
+  }
+  for (const Item& item : batch) Push(item, due);
+  not_before = runtime.Now() + Jitter(retry);
+  retry = std::min(retry * 2, kRetryMax);
+}
+
 // Leaves in `batch` what has to be tried again; true if nothing.
-bool CellRefresher::State::RefreshAll(std::vector<Item>& batch) {
+bool CellRefresher::State::RefreshAll(std::vector<Item>& batch, absl::Status (Refreshable::*refresh)(absl::Time)) {
   std::vector<Item> failed;
   for (const Item& item : batch) {
     {
@@ -99,7 +109,7 @@ bool CellRefresher::State::RefreshAll(std::vector<Item>& batch) {
     }
     std::shared_ptr<Refreshable> what = item.lock();
     if (what == nullptr) continue;
-    const absl::Status status = what->Refresh(runtime.WallNow() + call_timeout);
+    const absl::Status status = (what.get()->*refresh)(runtime.WallNow() + call_timeout);
     if (absl::IsUnavailable(status) || absl::IsDeadlineExceeded(status)) failed.push_back(item);
   }
   batch = std::move(failed);
@@ -125,7 +135,17 @@ void CellRefresher::Add(const std::shared_ptr<Refreshable>& what) {
 void CellRefresher::Schedule(const std::weak_ptr<Refreshable>& what) {
   MutexLock lock(state_->mu);
   if (state_->stopped) return;
-  state_->Push(what);
+  State::Push(what, state_->due);
+  state_->EnsureThread();
+  state_->changed->NotifyAll();
+}
+
+void CellRefresher::ScheduleHinted(const std::weak_ptr<Refreshable>& what) {
+  MutexLock lock(state_->mu);
+  if (state_->stopped) return;
+  State::Push(what, state_->hinted);
+  if (state_->hinted_due != absl::InfiniteFuture()) return;
+  state_->hinted_due = state_->runtime.Now() + state_->Jitter(kHintJitter) / 1.5;
   state_->EnsureThread();
   state_->changed->NotifyAll();
 }
@@ -148,6 +168,8 @@ void CellRefresher::Stop(absl::Time until) {
     MutexLock lock(state_->mu);
     state_->stopped = true;
     state_->due.clear();
+    state_->hinted.clear();
+    state_->hinted_due = absl::InfiniteFuture();
     state_->changed->NotifyAll();
     thread = std::move(state_->thread);
     if (thread == nullptr) return;

@@ -136,6 +136,7 @@ CellEngine::Outcome CellEngine::Applied(Cell& cell, const Write& write, const Ce
   state->revision = write.record.has_value() ? revision : 0;
   state->epoch = write.epoch;
   cell.LearnWrite(mark, write.expected, state, revision);
+  core_->hints->Wrote(cell.key());
   return {absl::OkStatus(), state};
 }
 

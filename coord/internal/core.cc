@@ -32,6 +32,7 @@ Core::Core(JoinOptions given) : options(WithDefaults(std::move(given))), runtime
   guard = std::make_shared<RevisionGuard>(options.store);
   store = guard;
   hub = std::make_unique<Hub>(*runtime, store, options.plugin + "/");
+  hints = std::make_unique<Hints>(*hub, options.events, options.plugin);
   callbacks = std::make_unique<Executor>(*runtime, "coord-callback");
   nonce_prefix = absl::StrFormat("%016x", runtime->Random());
 }
@@ -55,6 +56,12 @@ std::string Core::CellKey(std::string_view kind, std::string_view name) const {
 
 std::string Core::Nonce() {
   return absl::StrCat(nonce_prefix, "-", nonce_counter.fetch_add(1, std::memory_order_relaxed));
+}
+
+void Core::NoteFence(uint64_t fence) {
+  uint64_t highest = highest_fence.load(std::memory_order_relaxed);
+  while (highest < fence && !highest_fence.compare_exchange_weak(highest, fence, std::memory_order_acq_rel)) {
+  }
 }
 
 std::string Core::EpochId() const {

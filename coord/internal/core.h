@@ -10,6 +10,7 @@
 
 #include "absl/status/status.h"
 #include "coord/internal/executor.h"
+#include "coord/internal/hints.h"
 #include "coord/internal/hub.h"
 #include "coord/options.h"
 #include "coord/runtime.h"
@@ -45,12 +46,16 @@ struct Core : std::enable_shared_from_this<Core> {
   std::shared_ptr<RevisionGuard> guard;
   std::shared_ptr<kv::Store> store;  // the guard: every call of coord/ goes through it
   std::unique_ptr<Hub> hub;
+  std::unique_ptr<Hints> hints;
   std::unique_ptr<Executor> callbacks;  // user callbacks, one at a time
   std::shared_ptr<SessionKeeper> session;
   std::shared_ptr<GrantEngine> grants;
   std::shared_ptr<Janitor> janitor;
   std::shared_ptr<CellEngine> cells;  // its owner calls EpochChanged() after SetEpochId, and Stop() at Leave
   Counters counters;
+  // Of all fences that this copy has seen, the highest. Kept where revisions do not grow, and fences count by
+  // themselves.
+  std::atomic<uint64_t> highest_fence{0};
   std::atomic<bool> closed{false};  // Leave has begun: calls return Cancelled
 
   // OK, or Cancelled with a sentence once Leave has begun.
@@ -65,6 +70,8 @@ struct Core : std::enable_shared_from_this<Core> {
 
   // A nonce for one write: unique over all copies and all time.
   std::string Nonce();
+
+  void NoteFence(uint64_t fence);
 
   // The id of the present epoch of the store, "" before the first join. Thread-safe.
   std::string EpochId() const;

@@ -20,20 +20,23 @@ EpochRecord EpochKeeper::Fresh(bool settled) const {
   EpochRecord record;
   record.id = absl::StrFormat("%016x", core_->runtime->Random());
   record.created_us = static_cast<uint64_t>(std::max<int64_t>(absl::ToUnixMicros(core_->runtime->WallNow()), 1));
-  // Above every fence that could have been given out under the epochs that this copy has known.
-  if (newest_created_us_ != 0) {
-    record.created_us = std::max(record.created_us, newest_created_us_ + core_->guard->highest_ever() + 1);
-  }
+  if (newest_created_us_ != 0) record.created_us = std::max(record.created_us, HighestFence() + 1);
   record.settled = settled;
   // The deployment's, not this copy's own: a copy with a longer ttl than this one's limit may still be valid.
   record.max_ttl = std::max(record_.max_ttl, core_->options.max_ttl);
   return record;
 }
 
+// No fence that was given out under an epoch that this copy has known lies above this; where fences count by
+// themselves, none that this copy has seen.
+uint64_t EpochKeeper::HighestFence() const {
+  if (core_->store->traits().monotonic_revisions) return newest_created_us_ + core_->guard->highest_ever();
+  return std::max(newest_created_us_, core_->highest_fence.load(std::memory_order_acquire));
+}
+
 // Fences that were given out under an earlier epoch could be above those of `record`.
 bool EpochKeeper::TooLow(const EpochRecord& record) const {
-  return !record_.id.empty() && record.id != record_.id &&
-         record.created_us <= newest_created_us_ + core_->guard->highest_ever();
+  return !record_.id.empty() && record.id != record_.id && record.created_us <= HighestFence();
 }
 
 absl::StatusOr<std::optional<kv::Entry>> EpochKeeper::Read(absl::Time until) {
@@ -95,6 +98,10 @@ absl::Status EpochKeeper::Join(absl::Time until) {
 absl::Status EpochKeeper::Check(absl::Time until) {
   absl::StatusOr<std::optional<kv::Entry>> entry = Read(until);
   if (!entry.ok()) return entry.status();
+  const bool may_lag = !core_->store->traits().linearizable_reads;
+  if (may_lag && (!*entry || (*entry)->revision < revision_)) {
+    return absl::NotFoundError("the store answers from before its present epoch, or has lost it");
+  }
   if (!*entry) return absl::AbortedError("the store has lost its epoch record: it begins anew");
   absl::StatusOr<EpochRecord> record = ParseEpochRecord((*entry)->value, kWhat);
   if (!record.ok()) return record.status();
@@ -104,7 +111,8 @@ absl::Status EpochKeeper::Check(absl::Time until) {
 }
 
 absl::Status EpochKeeper::SettleIfDue(absl::Time until) {
-  if (core_->runtime->Now() < first_seen_ + record_.max_ttl) return absl::OkStatus();
+  const absl::Duration wait = record_.max_ttl * (core_->store->traits().linearizable_reads ? 1 : 2);
+  if (core_->runtime->Now() < first_seen_ + wait) return absl::OkStatus();
   EpochRecord settled = record_;
   settled.settled = true;
   const std::string id = record_.id;

@@ -28,8 +28,10 @@ class EpochKeeper {
   // is above the deployment's max_ttl.
   absl::Status Join(absl::Time until);
 
-  // Reads the record again: Aborted if it names another epoch or none; else what the store said. On a settling epoch
-  // also rewrites it as settled once it stood unchanged for max_ttl.
+  // Reads the record again: Aborted if it names another epoch or none; else what the store said. NotFound, where reads
+  // may lag: the answer may be of before the epoch, and a write must tell. On a settling epoch also rewrites it as
+  // settled once it stood unchanged for max_ttl, twice that where reads may lag: a copy that is shown the old epoch for
+  // up to max_ttl stays valid so much longer.
   absl::Status Check(absl::Time until);
 
   // The store has proved to have forgotten: puts a new epoch in the place of the present one. Once it is OK, or Aborted
@@ -44,6 +46,7 @@ class EpochKeeper {
   absl::Status Adopt(const kv::Entry& entry);
   absl::Status SettleIfDue(absl::Time until);
   EpochRecord Fresh(bool settled) const;
+  uint64_t HighestFence() const;
   bool TooLow(const EpochRecord& record) const;
 
   Core* const core_;

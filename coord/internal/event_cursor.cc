@@ -31,14 +31,15 @@ struct EventCursors::Place {
   bool warned = false;      // worker's thread only
 };
 
-EventCursors::EventCursors(std::shared_ptr<Core> core, std::shared_ptr<EventWorker> worker)
-    : core_(std::move(core)), worker_(std::move(worker)) {}
+EventCursors::EventCursors(std::shared_ptr<Core> core, std::shared_ptr<EventWorker> worker,
+                           std::shared_ptr<kv::Store> store)
+    : core_(std::move(core)), worker_(std::move(worker)), store_(std::move(store)) {}
 
 absl::StatusOr<EventCursors::Opened> EventCursors::Open(const std::string& topic, const std::string& name,
-                                                        absl::Time until) {
+                                                        const Present& present, absl::Time until) {
   Opened opened;
   const std::string key = absl::StrCat(core_->CellKey("cursor", topic), "/", EscapeName(name));
-  if (absl::Status status = kv::CheckKey(key, core_->store->traits()); !status.ok()) {
+  if (absl::Status status = kv::CheckKey(key, store_->traits()); !status.ok()) {
     return absl::InvalidArgumentError(absl::StrCat("cursor ", QuoteName(name), " of topic ", QuoteName(topic),
                                                    " makes too long a key: shorten one of them (",
                                                    std::string(status.message()), ")"));
@@ -62,7 +63,7 @@ absl::StatusOr<EventCursors::Opened> EventCursors::Open(const std::string& topic
     place->what = absl::StrCat("cursor ", QuoteName(name), " of topic ", QuoteName(topic));
     opened.place = place;
   }
-  const absl::Status status = Load(opened.place.get(), &opened, until);
+  const absl::Status status = Load(opened.place.get(), present, &opened, until);
   MutexLock lock(mu_);
   if (!status.ok()) {
     places_.erase(key);
@@ -73,10 +74,10 @@ absl::StatusOr<EventCursors::Opened> EventCursors::Open(const std::string& topic
   return opened;
 }
 
-absl::Status EventCursors::Load(Place* place, Opened* opened, absl::Time until) {
+absl::Status EventCursors::Load(Place* place, const Present& present, Opened* opened, absl::Time until) {
   opened->at.nonce = core_->Nonce();
   absl::Status status;
-  for (int attempt = 0; !TryLoad(place, opened, until, &status); ++attempt) {
+  for (int attempt = 0; !TryLoad(place, present, opened, until, &status); ++attempt) {
     const absl::Time again = core_->runtime->Now() + RetryDelay(*core_->runtime, attempt);
     if (again >= until) return status;
     if (absl::Status open = core_->CheckOpen(); !open.ok()) return open;
@@ -85,9 +86,10 @@ absl::Status EventCursors::Load(Place* place, Opened* opened, absl::Time until) 
   return status;
 }
 
-bool EventCursors::TryLoad(Place* place, Opened* opened, absl::Time until, absl::Status* status) {
-  const absl::StatusOr<kv::Entry> entry = core_->store->Get(place->key, core_->CallDeadline(until));
-  if (absl::IsNotFound(entry.status())) return Begin(place, opened, until, status);
+bool EventCursors::TryLoad(Place* place, const Present& present, Opened* opened, absl::Time until,
+                           absl::Status* status) {
+  const absl::StatusOr<kv::Entry> entry = store_->Get(place->key, core_->CallDeadline(until));
+  if (absl::IsNotFound(entry.status())) return Begin(place, present, opened, until, status);
   if (!entry.ok()) {
     *status = entry.status();
     return !absl::IsUnavailable(*status) && !absl::IsDeadlineExceeded(*status);
@@ -98,7 +100,8 @@ bool EventCursors::TryLoad(Place* place, Opened* opened, absl::Time until, absl:
     return true;
   }
   if (cursor.ok() && cursor->nonce == opened->at.nonce) {  // written by us, only the reply was lost
-    opened->at.revision = place->stored = entry->revision;
+    place->stored = entry->revision;
+    opened->at.revision = present.revision.value_or(entry->revision);
     *status = absl::OkStatus();
     return true;
   }
@@ -106,31 +109,32 @@ bool EventCursors::TryLoad(Place* place, Opened* opened, absl::Time until, absl:
     opened->gap = cursor.ok() ? absl::StrCat(place->what, " was not used for long and was forgotten")
                               : std::string(cursor.status().message());
     if (cursor.ok()) opened->at.extra = cursor->extra;
-    opened->at.epoch = core_->EpochId();
+    opened->at.epoch = present.epoch;
     // As with no cursor at all. The record stays as it is until the gap was told.
-    opened->at.revision = std::max(entry->revision, core_->guard->highest());
+    opened->at.revision = present.revision.value_or(std::max(entry->revision, core_->guard->highest()));
     place->stored = entry->revision;
     *status = absl::OkStatus();
     return true;
   }
   opened->at = *std::move(cursor);
   opened->fresh = false;
-  if (opened->at.revision == 0) opened->at.revision = entry->revision;
+  if (opened->at.revision == 0 && !present.revision.has_value()) opened->at.revision = entry->revision;
   place->stored = entry->revision;
   *status = absl::OkStatus();
   return true;
 }
 
-// Stores a place that means "from now on": the revision of this very write.
-bool EventCursors::Begin(Place* place, Opened* opened, absl::Time until, absl::Status* status) {
-  opened->at.epoch = core_->EpochId();
-  opened->at.revision = 0;
+// Stores a place that means "from now on": the revision of this very write, unless the present has one of its own.
+bool EventCursors::Begin(Place* place, const Present& present, Opened* opened, absl::Time until, absl::Status* status) {
+  opened->at.epoch = present.epoch;
+  opened->at.revision = present.revision.value_or(0);
   opened->at.at = core_->runtime->WallNow();
   opened->fresh = true;
-  const kv::WriteResult result = core_->store->Create(place->key, Format(opened->at), core_->CallDeadline(until));
+  const kv::WriteResult result = store_->Create(place->key, Format(opened->at), core_->CallDeadline(until));
   *status = result.status;
   if (result.ok()) {
-    opened->at.revision = place->stored = result.revision;
+    place->stored = result.revision;
+    opened->at.revision = present.revision.value_or(result.revision);
     return true;
   }
   return result.status.code() != absl::StatusCode::kAlreadyExists && !absl::IsUnavailable(result.status) &&
@@ -237,9 +241,9 @@ absl::Status EventCursors::TryWrite(Place* place, const EventCursor& record, abs
     if (place->stored == 0) {
       if (absl::Status status = Reread(place, until); !status.ok()) return status;
     }
-    const kv::WriteResult result =
-        place->stored == 0 ? core_->store->Create(place->key, text, core_->CallDeadline(until))
-                           : core_->store->Update(place->key, text, place->stored, core_->CallDeadline(until));
+    const kv::WriteResult result = place->stored == 0
+                                       ? store_->Create(place->key, text, core_->CallDeadline(until))
+                                       : store_->Update(place->key, text, place->stored, core_->CallDeadline(until));
     place->stored = result.ok() ? result.revision : 0;
     const bool conflict = absl::IsAborted(result.status) || absl::IsNotFound(result.status) ||
                           result.status.code() == absl::StatusCode::kAlreadyExists;
@@ -249,7 +253,7 @@ absl::Status EventCursors::TryWrite(Place* place, const EventCursor& record, abs
 
 // Learns the revision that the entry has now: of a write of one's own whose reply was lost, or of somebody else's.
 absl::Status EventCursors::Reread(Place* place, absl::Time until) {
-  const absl::StatusOr<kv::Entry> entry = core_->store->Get(place->key, core_->CallDeadline(until));
+  const absl::StatusOr<kv::Entry> entry = store_->Get(place->key, core_->CallDeadline(until));
   if (absl::IsNotFound(entry.status())) return absl::OkStatus();
   if (!entry.ok()) return entry.status();
   const absl::StatusOr<EventCursor> found = ParseEventCursor(entry->value, place->what);

@@ -7,8 +7,10 @@
 #ifndef COORD_INTERNAL_EVENT_CURSOR_H_
 #define COORD_INTERNAL_EVENT_CURSOR_H_
 
+#include <cstdint>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -19,6 +21,7 @@
 #include "coord/internal/event_record.h"
 #include "coord/internal/event_worker.h"
 #include "kv/internal/mutex.h"
+#include "kv/store.h"
 
 namespace coord::internal {
 
@@ -30,10 +33,19 @@ class EventCursors : public std::enable_shared_from_this<EventCursors> {
   // Publishers whose last number a cursor keeps; the ones least recently heard of go first.
   static constexpr size_t kMaxPublishers = 64;
 
-  EventCursors(std::shared_ptr<Core> core, std::shared_ptr<EventWorker> worker);
+  // `store` keeps the cursors; where the events are is the subscribers' business.
+  EventCursors(std::shared_ptr<Core> core, std::shared_ptr<EventWorker> worker, std::shared_ptr<kv::Store> store);
 
   // One cursor in use.
   struct Place;
+
+  // Where a cursor begins that does not exist, or was forgotten.
+  struct Present {
+    std::string epoch;  // the incarnation of what holds the events
+    // All events up to it are older than the subscription. Unset: the events are in the cursors' own store, and so the
+    // revision of the cursor's first write is as good as any.
+    std::optional<uint64_t> revision;
+  };
 
   struct Opened {
     std::shared_ptr<Place> place;
@@ -44,7 +56,8 @@ class EventCursors : public std::enable_shared_from_this<EventCursors> {
 
   // Takes cursor `name` of `topic`, until Release. FailedPrecondition: another subscription of this copy has it, or its
   // record is of a newer version. Blocks until `until` (steady) at most.
-  absl::StatusOr<Opened> Open(const std::string& topic, const std::string& name, absl::Time until);
+  absl::StatusOr<Opened> Open(const std::string& topic, const std::string& name, const Present& present,
+                              absl::Time until);
 
   // All up to `revision` was delivered (never less than before), of `publisher` up to `number`; an empty publisher
   // changes none.
@@ -64,10 +77,10 @@ class EventCursors : public std::enable_shared_from_this<EventCursors> {
   void Touch(absl::Duration idle);
 
  private:
-  absl::Status Load(Place* place, Opened* opened, absl::Time until);
+  absl::Status Load(Place* place, const Present& present, Opened* opened, absl::Time until);
   // False if it is to be tried again.
-  bool TryLoad(Place* place, Opened* opened, absl::Time until, absl::Status* status);
-  bool Begin(Place* place, Opened* opened, absl::Time until, absl::Status* status);
+  bool TryLoad(Place* place, const Present& present, Opened* opened, absl::Time until, absl::Status* status);
+  bool Begin(Place* place, const Present& present, Opened* opened, absl::Time until, absl::Status* status);
   void Changed(const std::shared_ptr<Place>& place, int moves) KV_REQUIRES(mu_);
   void Write(const std::shared_ptr<Place>& place, absl::Time until) KV_EXCLUDES(mu_);
   absl::Status TryWrite(Place* place, const EventCursor& record, absl::Time until) KV_EXCLUDES(mu_);
@@ -75,6 +88,7 @@ class EventCursors : public std::enable_shared_from_this<EventCursors> {
 
   const std::shared_ptr<Core> core_;
   const std::shared_ptr<EventWorker> worker_;
+  const std::shared_ptr<kv::Store> store_;
   kv::internal::Mutex mu_;
   std::map<std::string, std::shared_ptr<Place>> places_ KV_GUARDED_BY(mu_);  // by key
 };

@@ -4,18 +4,10 @@
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
-#include "coord/internal/event_record.h"
 
 namespace coord::internal {
 
 using kv::internal::MutexLock;
-
-EventReplies::EventReplies(std::shared_ptr<Core> core, const std::string& bus)
-    : core_(std::move(core)), prefix_(Prefix(*core_, bus)) {}
-
-std::string EventReplies::Prefix(const Core& core, std::string_view bus) {
-  return absl::StrCat(core.options.plugin, "/reply/", std::string(bus), "/");
-}
 
 absl::StatusOr<uint64_t> EventReplies::Begin() {
   auto ask = std::make_shared<Ask>();
@@ -25,11 +17,6 @@ absl::StatusOr<uint64_t> EventReplies::Begin() {
   if (asks_.size() >= kMaxAsks) {
     return absl::ResourceExhaustedError(
         absl::StrCat(kMaxAsks, " questions of this copy wait for answers already: ask less, or with sooner deadlines"));
-  }
-  if (registration_ == nullptr) {
-    registration_ = core_->hub->Register(prefix_, [weak = weak_from_this()](const kv::WatchEvent& event) {
-      if (const auto self = weak.lock()) self->OnWatch(event);
-    });
   }
   asks_[++last_] = std::move(ask);
   return last_;
@@ -44,30 +31,23 @@ std::vector<Reply> EventReplies::Finish(uint64_t number, size_t enough, absl::Ti
   return std::move(ask->replies);
 }
 
-void EventReplies::OnWatch(const kv::WatchEvent& event) {
-  if (event.kind != kv::WatchKind::kPut) return;
-  absl::StatusOr<EventEnvelope> envelope = ParseEventEnvelope(event.entry.value, "an answer");
-  if (!envelope.ok()) return;  // nobody can say whose it was
+void EventReplies::Add(uint64_t number, const std::string& id, Reply reply) {
   MutexLock lock(mu_);
-  const auto found = asks_.find(envelope->ask);
+  const auto found = asks_.find(number);
   if (found == asks_.end()) return;
   Ask& ask = *found->second;
-  const size_t bytes = event.entry.value.size();
-  if (ask.replies.size() >= kMaxReplies || ask.bytes + bytes > kMaxBytes || !ask.keys.insert(event.key).second) return;
+  const size_t bytes = id.size() + reply.from.size() + reply.payload.size();
+  if (ask.replies.size() >= kMaxReplies || ask.bytes + bytes > kMaxBytes) return;
+  if (!id.empty() && !ask.ids.insert(id).second) return;
   ask.bytes += bytes;
-  ask.replies.push_back({std::move(envelope->from), std::move(envelope->payload)});
+  ask.replies.push_back(std::move(reply));
   ask.changed->NotifyAll();
 }
 
 void EventReplies::Close() {
-  std::unique_ptr<Hub::Registration> registration;
-  {
-    MutexLock lock(mu_);
-    closed_ = true;
-    registration.swap(registration_);
-    for (const auto& [number, ask] : asks_) ask->changed->NotifyAll();
-  }
-  registration.reset();  // waits for the watch to leave
+  MutexLock lock(mu_);
+  closed_ = true;
+  for (const auto& [number, ask] : asks_) ask->changed->NotifyAll();
 }
 
 }  // namespace coord::internal

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "coord/internal/event_cursor_expiry.h"
 #include "coord/internal/event_record.h"
 
 namespace coord::internal {
@@ -135,7 +136,7 @@ void EventRetention::Sweep() {
   SweepEvents("event");
   SweepEvents("ask");
   SweepEvents("reply");
-  SweepCursors();
+  ExpireCursors(*core_, *core_->store, *worker_, options_.keep_cursors);
 }
 
 void EventRetention::SweepEvents(std::string_view kind) {
@@ -153,34 +154,6 @@ void EventRetention::SweepEvents(std::string_view kind) {
     }
     TrimListed(prefix, topic);
   }
-}
-
-void EventRetention::SweepCursors() {
-  const auto entries =
-      core_->store->List(absl::StrCat(core_->options.plugin, "/cursor/"), core_->CallDeadline(absl::InfiniteFuture()));
-  if (!entries.ok()) return;
-  for (const kv::KeyedEntry& entry : *entries) {
-    if (worker_->stopping()) return;
-    ExpireCursor(entry);
-  }
-}
-
-void EventRetention::ExpireCursor(const kv::KeyedEntry& entry) {
-  absl::StatusOr<EventCursor> cursor = ParseEventCursor(entry.entry.value, "a cursor");
-  if (!cursor.ok()) return;  // its owner reports it
-  const absl::Duration age = entry.entry.age.value_or(core_->runtime->WallNow() - cursor->at);
-  if (cursor->expired) {
-    if (age > options_.keep_cursors * kKeepExpired) Delete(entry.key, entry.entry.revision);
-    return;
-  }
-  if (age <= options_.keep_cursors) return;
-  cursor->expired = true;
-  cursor->last.clear();
-  cursor->at = core_->runtime->WallNow();
-  cursor->nonce = core_->Nonce();
-  // If it fails the next sweep tries again; if the revision moved it is in use after all.
-  (void)core_->store->Update(entry.key, Format(*cursor), entry.entry.revision,
-                             core_->CallDeadline(absl::InfiniteFuture()));
 }
 
 absl::Duration EventRetention::EventAge(const kv::Entry& entry) const {

@@ -36,8 +36,6 @@ class EventRetention : public std::enable_shared_from_this<EventRetention> {
   static constexpr uint64_t kTrimEvery = 64;
   // Best-effort events, questions and answers that are older have been left behind.
   static constexpr absl::Duration kStale = absl::Minutes(1);
-  // The mark of an expired cursor is kept for this many times keep_cursors.
-  static constexpr int kKeepExpired = 12;
 
   EventRetention(std::shared_ptr<Core> core, std::shared_ptr<EventWorker> worker, std::shared_ptr<EventCursors> cursors,
                  StoreEventOptions options);
@@ -61,8 +59,6 @@ class EventRetention : public std::enable_shared_from_this<EventRetention> {
   bool TrimListed(const std::string& prefix, const std::vector<kv::KeyedEntry>& entries);
   absl::Status RaiseFloor(const std::string& key, std::optional<kv::Entry> entry, uint64_t revision);
   void SweepEvents(std::string_view kind);
-  void SweepCursors();
-  void ExpireCursor(const kv::KeyedEntry& entry);
   absl::Duration EventAge(const kv::Entry& entry) const;
   // False if the store fails, or the bus is closing: stop for now.
   bool Delete(const std::string& key, kv::Revision revision);

@@ -65,7 +65,8 @@ absl::Status EventSubscriber::FindPlace(absl::Time until) {
     for (const kv::KeyedEntry& entry : listing->entries) position_ = std::max(position_, entry.entry.revision);
     return absl::OkStatus();
   }
-  absl::StatusOr<EventCursors::Opened> opened = cursors_->Open(setup_.topic, setup_.options.cursor, until);
+  absl::StatusOr<EventCursors::Opened> opened =
+      cursors_->Open(setup_.topic, setup_.options.cursor, {epoch_, std::nullopt}, until);
   if (!opened.ok()) return opened.status();
   {
     MutexLock lock(mu_);

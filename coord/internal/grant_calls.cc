@@ -19,6 +19,8 @@ void GrantEngine::Execute(const std::shared_ptr<NameState>& n, Action action, ab
       return ReadSession(*n, action, until);
     case Todo::kEvict:
       return Evict(*n, action, until);
+    case Todo::kCheckEpoch:
+      return CheckEpoch(*n, until);
     case Todo::kWrite:
       return Write(*n, action.change, until);
   }
@@ -53,9 +55,12 @@ void GrantEngine::Failed(NameState& n, const absl::Status& status) {
   n.want_capacity.reset();
   n.want_value.reset();
   n.refused = status;
-  if (n.failures > 1) return;
-  // Not here: this is under the mutex.
-  const std::string line = absl::StrCat(What(n), ": ", std::string(status.message()));
+  if (n.failures <= 1) Warn(n, std::string(status.message()));
+}
+
+// Not at once, for this is under the mutex.
+void GrantEngine::Warn(const NameState& n, const std::string& text) {
+  const std::string line = absl::StrCat(What(n), ": ", text);
   core_->callbacks->Post([core = core_->shared_from_this(), line] { core->Log(LogLevel::kWarning, line); });
 }
 
@@ -63,15 +68,17 @@ void GrantEngine::Failed(NameState& n, const absl::Status& status) {
 
 // False if it told nothing: then the next look waits.
 bool GrantEngine::AdoptEntry(NameState& n, const kv::Entry& entry, absl::Time looked_at) {
-  if (n.unsettled && entry.revision > n.unsettled_at) n.unsettled = false;
-  if (entry.revision < n.floor) {  // a reader that lags; what is known is newer
+  const bool moved = monotonic_ ? entry.revision > n.unsettled_at : entry.revision != n.unsettled_at;
+  if (n.unsettled && moved) n.unsettled = false;
+  if (monotonic_ && entry.revision < n.floor) {  // a reader that lags; what is known is newer
     BackOff(n);
     return false;
   }
   n.looked_at = std::max(n.looked_at, looked_at);
+  if (linear_) n.proved_at = n.looked_at;
   n.answered_at = runtime_.Now();
   n.poll_jitter = 0.75 + static_cast<double>(runtime_.Random() % 1024) / 4096.0;
-  n.verify = false;
+  n.verify = n.touch = false;
   if (entry.revision == n.revision && n.known && n.record) {
     Adopt(n, std::move(n.record), n.revision, /*proof=*/true);  // what a push had said is certain now
     return true;
@@ -93,7 +100,9 @@ bool GrantEngine::AdoptEntry(NameState& n, const kv::Entry& entry, absl::Time lo
 void GrantEngine::AdoptAbsence(NameState& n, absl::Time looked_at) {
   // A write that expected a revision of a record that is gone can never be applied: revisions do not return.
   if (n.unsettled && n.unsettled_at != 0) n.unsettled = false;
+  n.touch = false;
   n.looked_at = std::max(n.looked_at, looked_at);
+  if (linear_) n.proved_at = n.looked_at;
   n.answered_at = runtime_.Now();
   n.verify = false;
   Adopt(n, std::nullopt, 0, /*proof=*/true);
@@ -102,18 +111,44 @@ void GrantEngine::AdoptAbsence(NameState& n, absl::Time looked_at) {
 void GrantEngine::Read(NameState& n, absl::Time until) {
   const std::string key = n.key;
   const absl::Time sent = runtime_.Now();
+  const bool hinted = sent >= n.hint_due;
+  n.hint_due = absl::InfiniteFuture();  // one that comes from now on may be of a later change
+  const kv::Revision before = n.revision;
   mu_.Unlock();
   absl::StatusOr<kv::Entry> entry = core_->store->Get(key, core_->CallDeadline(until));
   mu_.Lock();
   if (n.key != key) return;
   if (entry.ok()) {
     if (AdoptEntry(n, *entry, sent)) CameThrough(n);
-  } else if (absl::IsNotFound(entry.status())) {
+  } else if (!absl::IsNotFound(entry.status())) {
+    Failed(n, entry.status());
+    if (hinted) n.hint_due = sent;
+    return;
+  } else if (!linear_ && n.record) {
+    // It may be a reader from before the record. A conditional write tells.
+    CameThrough(n);
+    n.answered_at = runtime_.Now();
+    n.verify = false;
+    n.touch = true;
+  } else {
     CameThrough(n);
     AdoptAbsence(n, sent);
-  } else {
-    Failed(n, entry.status());
   }
+  const absl::Duration wider = std::min(std::max(n.hint_gap * 2, absl::Milliseconds(1)), ttl_ / 8);
+  if (n.revision != before) n.hint_gap = absl::ZeroDuration();
+  if (hinted && n.revision == before) n.hint_gap = wider;
+}
+
+void GrantEngine::CheckEpoch(NameState& n, absl::Time until) {
+  const std::string epoch = n.epoch;
+  const absl::Time sent = runtime_.Now();
+  mu_.Unlock();
+  const absl::Status stands = core_->session->EpochStands(epoch, until);
+  mu_.Lock();
+  if (n.epoch != epoch) return;
+  if (!stands.ok()) return Failed(n, stands);
+  CameThrough(n);
+  n.epoch_at = sent;
 }
 
 void GrantEngine::Write(NameState& n, const GrantChange& wanted, absl::Time until) {
@@ -131,35 +166,31 @@ void GrantEngine::Write(NameState& n, const GrantChange& wanted, absl::Time unti
                                       core_->store->traits().max_value_bytes, ": fewer copies at a time must wait")));
   }
   const kv::Revision expected = n.revision;
+  const bool hint = WorthAHint(n.record, *next);
   const absl::Time sent = runtime_.Now();
   n.written_at = sent;
+  n.epoch_at = absl::InfinitePast();
+  n.hint_due = absl::InfiniteFuture();  // what it hinted at is what this write expects, or the write fails
   mu_.Unlock();
   const absl::Time deadline = core_->CallDeadline(until);
   kv::WriteResult result =
       expected == 0 ? core_->store->Create(key, value, deadline) : core_->store->Update(key, value, expected, deadline);
+  if (result.ok() && hint) core_->hints->Wrote(key);
   mu_.Lock();
   if (n.key != key) return;
   if (result.ok()) {
     CameThrough(n);
     n.conflicts = 0;
-    n.unsettled = false;
+    n.unsettled = n.touch = false;
     n.answered_at = runtime_.Now();
     if (change.set_capacity) CapacityIs(n, *change.set_capacity);
-    if (result.revision < n.revision) return;  // a push has overtaken the reply
-    n.looked_at = std::max(n.looked_at, sent);
-    if (result.revision > n.revision) Adopt(n, *std::move(next), result.revision, /*proof=*/true);
+    if (monotonic_ && result.revision < n.revision) return;  // a push has overtaken the reply
+    n.looked_at = n.proved_at = std::max(n.looked_at, sent);
+    if (result.revision != n.revision) Adopt(n, *std::move(next), result.revision, /*proof=*/true);
     return;
   }
   if (absl::IsAborted(result.status) || absl::IsAlreadyExists(result.status) || absl::IsNotFound(result.status)) {
-    core_->counters.conflicts.fetch_add(1, std::memory_order_relaxed);
-    n.last_error = absl::OkStatus();
-    if (++n.conflicts > 2) BackOff(n);  // the first two at once: one conflict is nothing unusual
-    if (result.current) {
-      AdoptEntry(n, *result.current, sent);
-    } else if (n.revision == expected) {
-      n.verify = true;
-    }
-    return;
+    return Conflict(n, result, expected, sent);
   }
   if (absl::IsDeadlineExceeded(result.status)) {
     core_->counters.unknown_outcomes.fetch_add(1, std::memory_order_relaxed);
@@ -168,6 +199,21 @@ void GrantEngine::Write(NameState& n, const GrantChange& wanted, absl::Time unti
     n.verify = true;
   }
   Failed(n, result.status);
+}
+
+// A conditional write lost to another.
+void GrantEngine::Conflict(NameState& n, const kv::WriteResult& result, kv::Revision expected, absl::Time sent) {
+  core_->counters.conflicts.fetch_add(1, std::memory_order_relaxed);
+  n.last_error = absl::OkStatus();
+  n.touch = false;
+  if (++n.conflicts > 2) BackOff(n);  // the first two at once: one conflict is nothing unusual
+  if (result.current) {
+    AdoptEntry(n, *result.current, sent);
+  } else if (n.revision == expected && absl::IsNotFound(result.status)) {
+    AdoptAbsence(n, sent);
+  } else if (n.revision == expected) {
+    n.verify = true;
+  }
 }
 
 // ---------------------------------------------------------------------------------------------- other copies' sessions
@@ -197,7 +243,12 @@ void GrantEngine::ReadSession(NameState& n, const Action& action, absl::Time unt
     broken.since = runtime_.WallNow();
     broken.nonce = core_->Nonce();
     kv::WriteResult created = core_->store->Create(key, Format(broken), core_->CallDeadline(until));
-    status = absl::IsAlreadyExists(created.status) ? absl::OkStatus() : created.status;
+    status = created.status;
+    if (absl::IsAlreadyExists(status)) {  // made meanwhile, or the reader lags: look again, a little later
+      mu_.Lock();
+      BackOff(n);
+      return;
+    }
     if (created.ok()) {
       core_->session->table().Observe(action.session, {"", created.revision, std::nullopt}, broken, runtime_.Now());
     }

@@ -26,6 +26,9 @@ GrantEngine::GrantEngine(Core* core)
       runtime_(*core->runtime),
       watch_(core->store->traits().watch),
       evicting_(core->store->traits().evicting),
+      forgets_(core->store->traits().volatile_storage && !core->store->traits().proves_incarnation),
+      monotonic_(core->store->traits().monotonic_revisions),
+      linear_(core->store->traits().linearizable_reads),
       ttl_(core->options.ttl),
       work_(core->runtime->NewCondition()) {}
 
@@ -34,7 +37,9 @@ GrantEngine::~GrantEngine() = default;
 void GrantEngine::Start() {
   for (const char* kind : kKinds) {
     const std::string prefix = absl::StrCat(core_->options.plugin, "/", kind, "/");
-    registrations_.push_back(core_->hub->Register(prefix, [this](const kv::WatchEvent& event) { OnEvent(event); }));
+    registrations_.push_back(core_->hub->Register(
+        prefix, [this](const kv::WatchEvent& event) { OnEvent(event); },
+        [this](std::string_view key) { OnHint(key); }));
   }
   MutexLock lock(mu_);
   for (int i = 0; i < kWorkers; ++i) {
@@ -481,18 +486,36 @@ void GrantEngine::WorkerThread() {
   work_->NotifyAll();
 }
 
+NameState* GrantEngine::FindByKey(std::string_view key) {
+  // <plugin>/<kind>/<epoch>/<name>
+  const size_t kind = core_->options.plugin.size() + 1;
+  const size_t epoch = key.find('/', kind) + 1;
+  const size_t name = epoch == 0 ? std::string_view::npos : key.find('/', epoch);
+  if (name == std::string_view::npos) return nullptr;
+  const auto found = states_.find(std::string(key.substr(kind, epoch - kind)).append(key.substr(name + 1)));
+  return found != states_.end() && found->second->key == key ? found->second.get() : nullptr;
+}
+
+// On the hints' thread. Whoever waits, looks on, or keeps a lock that others may want reads the record soon.
+void GrantEngine::OnHint(std::string_view key) {
+  MutexLock lock(mu_);
+  NameState* const n = FindByKey(key);
+  if (n == nullptr || closing_) return;
+  const bool retains =
+      std::any_of(n->tickets.begin(), n->tickets.end(), [](const auto& t) { return t.second.retained; });
+  if (n->pending.empty() && n->leader == nullptr && !retains) return;
+  const absl::Time due = std::max(runtime_.Now() + HintDelay(*n), n->answered_at + n->hint_gap);
+  if (due >= n->hint_due) return;
+  n->hint_due = due;
+  Schedule(*n, std::min(n->queued, due));
+}
+
 // On the store's watch thread: notes the record down, and wakes whoever it concerns.
 void GrantEngine::OnEvent(const kv::WatchEvent& event) {
   MutexLock lock(mu_);
   const bool one = event.kind == kv::WatchKind::kPut || event.kind == kv::WatchKind::kDelete;
   if (one) {
-    // <plugin>/<kind>/<epoch>/<name>
-    const size_t kind = core_->options.plugin.size() + 1;
-    const size_t epoch = event.key.find('/', kind) + 1;
-    const size_t name = epoch == 0 ? std::string::npos : event.key.find('/', epoch);
-    if (name == std::string::npos) return;
-    auto found = states_.find(absl::StrCat(event.key.substr(kind, epoch - kind), event.key.substr(name + 1)));
-    if (found != states_.end() && found->second->key == event.key) OnPush(*found->second, event);
+    if (NameState* const n = FindByKey(event.key)) OnPush(*n, event);
     return;
   }
   if (event.kind == kv::WatchKind::kSynced && !resyncing_) return;
@@ -510,7 +533,10 @@ void GrantEngine::OnEvent(const kv::WatchEvent& event) {
 }
 
 void GrantEngine::OnPush(NameState& n, const kv::WatchEvent& event) {
-  if (event.kind == kv::WatchKind::kDelete) {
+  if (!monotonic_) {  // it cannot be told from one of before
+    n.verify = n.verify || Interested(n);
+    n.known = n.known && n.verify;
+  } else if (event.kind == kv::WatchKind::kDelete) {
     if (event.entry.revision != 0 && event.entry.revision <= n.floor) return;
     n.floor = std::max(n.floor, event.entry.revision);
     if (Interested(n)) {

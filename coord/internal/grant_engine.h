@@ -71,7 +71,7 @@ class GrantEngine {
   std::vector<std::pair<std::string, kv::Revision>> TakeIdle(absl::Time unused_since);
 
  private:
-  enum class Todo { kNothing, kRead, kReadSession, kEvict, kWrite };
+  enum class Todo { kNothing, kRead, kReadSession, kEvict, kCheckEpoch, kWrite };
   // What to do next for a name; for kNothing, when to look again.
   struct Action {
     Todo todo = Todo::kNothing;
@@ -105,7 +105,9 @@ class GrantEngine {
   void WakeWorkers() KV_REQUIRES(mu_);
   void TellLosses(std::vector<std::function<void()>> callbacks, absl::Time until);
   void WorkerThread();
+  NameState* FindByKey(std::string_view key) KV_REQUIRES(mu_);
   void OnEvent(const kv::WatchEvent& event);
+  void OnHint(std::string_view key);
   void OnPush(NameState& n, const kv::WatchEvent& event) KV_REQUIRES(mu_);
 
   // grant_plan.cc: decisions; no store calls.
@@ -117,8 +119,12 @@ class GrantEngine {
   bool Interested(const NameState& n) const KV_REQUIRES(mu_);
   bool OwnLeftovers(const NameState& n) const KV_REQUIRES(mu_);
   absl::Duration ReadInterval(const NameState& n) const KV_REQUIRES(mu_);
+  bool ReadIsDue(const NameState& n, absl::Time now) const KV_REQUIRES(mu_);
+  absl::Duration HintDelay(const NameState& n) const KV_REQUIRES(mu_);
   bool Obstacles(NameState& n, absl::Time now, Action& action) KV_REQUIRES(mu_);
+  GrantChange Kept(const NameState& n, const Attachment& attachment) KV_REQUIRES(mu_);
   GrantChange Wanted(NameState& n, const Attachment& attachment) KV_REQUIRES(mu_);
+  uint64_t FenceFloor(const NameState& n, const Attachment& attachment) KV_REQUIRES(mu_);
   bool MayAsk(const NameState& n, const Request& head) const KV_REQUIRES(mu_);
   void Adopt(NameState& n, std::optional<GrantRecord> record, kv::Revision revision, bool proof) KV_REQUIRES(mu_);
   void GrantHead(NameState& n) KV_REQUIRES(mu_);
@@ -127,24 +133,30 @@ class GrantEngine {
   void PublishLeader(NameState& n) KV_REQUIRES(mu_);
   void CapacityIs(NameState& n, uint32_t capacity) KV_REQUIRES(mu_);
 
-  // grant_calls.cc: one store call each, made without the mutex.
+  // grant_calls.cc: one store call each at most, made without the mutex.
   void Execute(const std::shared_ptr<NameState>& n, Action action, absl::Time until) KV_REQUIRES(mu_);
   void Read(NameState& n, absl::Time until) KV_REQUIRES(mu_);
+  void CheckEpoch(NameState& n, absl::Time until) KV_REQUIRES(mu_);
   void Write(NameState& n, const GrantChange& change, absl::Time until) KV_REQUIRES(mu_);
   void ReadSession(NameState& n, const Action& action, absl::Time until) KV_REQUIRES(mu_);
   void Evict(NameState& n, const Action& action, absl::Time until) KV_REQUIRES(mu_);
   bool AdoptEntry(NameState& n, const kv::Entry& entry, absl::Time looked_at) KV_REQUIRES(mu_);
   void AdoptAbsence(NameState& n, absl::Time looked_at) KV_REQUIRES(mu_);
+  void Conflict(NameState& n, const kv::WriteResult& result, kv::Revision expected, absl::Time sent) KV_REQUIRES(mu_);
   void Failed(NameState& n, const absl::Status& status) KV_REQUIRES(mu_);
   void Inquired(NameState& n, const absl::Status& status) KV_REQUIRES(mu_);
   void CameThrough(NameState& n) KV_REQUIRES(mu_);
   void BackOff(NameState& n) KV_REQUIRES(mu_);
   std::string What(const NameState& n) const;
+  void Warn(const NameState& n, const std::string& text);
 
   Core* const core_;
   Runtime& runtime_;
   const bool watch_;
   const bool evicting_;
+  const bool forgets_;    // a restart of the store begins empty, and no write proves that there was none
+  const bool monotonic_;  // revisions
+  const bool linear_;     // reads
   const absl::Duration ttl_;
 
   mutable kv::internal::Mutex mu_;

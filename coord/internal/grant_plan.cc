@@ -38,7 +38,7 @@ bool GrantEngine::Attached(NameState& n, absl::Time now, std::shared_ptr<const A
   if (n.epoch != attachment->epoch) {
     n.epoch = attachment->epoch;
     n.key = absl::StrCat(core_->options.plugin, "/", n.kind, "/", n.epoch, "/", EscapeName(n.name));
-    n.known = n.unsettled = n.verify = false;
+    n.known = n.unsettled = n.verify = n.touch = false;
     n.record.reset();
     n.revision = n.floor = 0;
   }
@@ -91,6 +91,23 @@ absl::Duration GrantEngine::ReadInterval(const NameState& n) const {
   return interval;
 }
 
+bool GrantEngine::ReadIsDue(const NameState& n, absl::Time now) const {
+  if (!n.known || n.verify || now >= n.hint_due) return true;
+  const bool try_blind =
+      !watch_ && !n.pending.empty() && n.pending.front()->ask.try_only && n.looked_at < n.pending.front()->asked;
+  return try_blind || now >= std::max(n.looked_at, n.answered_at) + ReadInterval(n);
+}
+
+// The next in line reads at once, those behind it later the farther back they stand, so that a hand-over among many
+// costs a few reads before the next hint; who only looks on, or holds, within a few milliseconds.
+absl::Duration GrantEngine::HintDelay(const NameState& n) const {
+  constexpr absl::Duration kStep = absl::Milliseconds(1);
+  const double share = 0.5 + static_cast<double>(runtime_.Random() % 1024) / 2048.0;
+  const bool waiting = n.record && FindWaiter(*n.record, n.session) != nullptr;
+  const size_t place = waiting ? FindAhead(*n.record, n.session).waiters.size() : 5;
+  return std::min(kStep * (static_cast<double>(place) * share), ttl_ / 16);
+}
+
 void GrantEngine::DropBadRequests(NameState& n, absl::Time now) {
   for (size_t i = 0; i < n.pending.size();) {
     const std::shared_ptr<Request> request = n.pending[i];
@@ -127,7 +144,7 @@ bool GrantEngine::AdmitLocally(NameState& n, absl::Time now, bool& look_first) {
     return ticket.holders.empty() || ticket.reader;
   });
   if (fits == n.tickets.end() || OthersWait(*n.record, n.session)) return false;
-  if (now >= n.looked_at + ttl_ / 3) {
+  if (now >= n.proved_at + ttl_ / 3) {
     look_first = true;
     return false;
   }
@@ -155,7 +172,8 @@ bool GrantEngine::MayAsk(const NameState& n, const Request& head) const {
   return n.kind == "semaphore" || n.tickets.empty() || (head.ask.reader && n.tickets.begin()->second.reader);
 }
 
-GrantChange GrantEngine::Wanted(NameState& n, const Attachment& attachment) {
+// The record as it is, as far as this copy is concerned.
+GrantChange GrantEngine::Kept(const NameState& n, const Attachment& attachment) {
   GrantChange change;
   change.session = n.session;
   change.ttl = attachment.life->ttl;
@@ -170,6 +188,13 @@ GrantChange GrantEngine::Wanted(NameState& n, const Attachment& attachment) {
       if (written.id == id && written.weight > ticket.weight) change.reweigh = Ticket{id, ticket.weight};
     }
   }
+  if (!n.pending.empty() && n.pending.front()->ticket != 0) change.keep.push_back(n.pending.front()->ticket);
+  if (!monotonic_) change.fence_above = FenceFloor(n, attachment);
+  return change;
+}
+
+GrantChange GrantEngine::Wanted(NameState& n, const Attachment& attachment) {
+  GrantChange change = Kept(n, attachment);
   if (!n.pending.empty() && MayAsk(n, *n.pending.front())) {
     Request& head = *n.pending.front();
     if (head.ticket == 0) head.ticket = ++last_ticket_;
@@ -182,6 +207,15 @@ GrantChange GrantEngine::Wanted(NameState& n, const Attachment& attachment) {
     change.capacity = *n.want_capacity;
   }
   return change;
+}
+
+// Where revisions begin anew the record counts its fences. One that was dropped and is made again begins with the time
+// of day: above all that the old one, which began earlier, can have counted, if the clocks of the two makers differ by
+// less than it lived.
+uint64_t GrantEngine::FenceFloor(const NameState& n, const Attachment& attachment) {
+  if (n.record) return n.fence_seen;
+  const auto now = static_cast<uint64_t>(std::max<int64_t>(absl::ToUnixMicros(runtime_.WallNow()), 0));
+  return std::max({attachment.fence_base, now, n.fence_seen, core_->highest_fence.load(std::memory_order_acquire)});
 }
 
 // What stands between this copy's request and its turn: sessions to be looked at, to be ended, to be taken out. A
@@ -256,6 +290,7 @@ GrantEngine::Action GrantEngine::Next(NameState& n) {
   }
   if (closing_ && !losses_told_) return action;
   if (!Interested(n)) {
+    n.hint_due = absl::InfiniteFuture();
     // Without a watch a name that was written lately is still looked at now and then.
     if (!watch_ && n.known && now < n.written_at + absl::Hours(1)) {
       action.due = std::max(n.looked_at, n.answered_at) + ttl_;
@@ -276,22 +311,22 @@ GrantEngine::Action GrantEngine::Next(NameState& n) {
     action.due = std::min(action.due, n.backoff_until);
     return action;
   }
-  const bool try_blind =
-      !watch_ && !n.pending.empty() && n.pending.front()->ask.try_only && n.looked_at < n.pending.front()->asked;
-  if (!n.known || n.verify || try_blind || now >= std::max(n.looked_at, n.answered_at) + ReadInterval(n)) {
+  if (ReadIsDue(n, now)) {
     action.todo = Todo::kRead;
     return action;
   }
+  action.due = std::min(action.due, n.hint_due);
   bool look_first = false;
   while (AdmitLocally(n, now, look_first)) {
   }
   const bool free =
       std::any_of(n.tickets.begin(), n.tickets.end(), [](const auto& ticket) { return ticket.second.holders.empty(); });
-  if (free && n.retain && now >= n.looked_at + ttl_ / 3) look_first = true;  // somebody may wait unheard
+  if (free && n.retain && now >= n.proved_at + ttl_ / 3) look_first = true;  // somebody may wait unheard
   // A store that takes longer to answer than a view stays fresh is not asked again and again: then nothing is passed
   // on.
   if (look_first && now >= n.answered_at + ttl_ / 3) {
-    action.todo = Todo::kRead;
+    action.todo = linear_ ? Todo::kRead : Todo::kWrite;  // a reader that lags could show for ever that nobody waits
+    if (!linear_) action.change = Kept(n, *attachment);
     return action;
   }
   GiveUpFree(n, now);
@@ -310,8 +345,11 @@ GrantEngine::Action GrantEngine::Next(NameState& n) {
       return Next(n);
     }
   }
-  if (n.unsettled || Changes(n.record, action.change)) {
-    action.todo = Todo::kWrite;
+  const bool prove = n.unsettled || n.touch || (n.want_capacity && !linear_);
+  if (prove || Changes(n.record, action.change)) {
+    // Where nothing is left of a name, nothing may be left of its epoch: then nobody is to be granted anything.
+    const bool anew = forgets_ && n.revision == 0 && n.epoch_at < n.looked_at;
+    action.todo = anew ? Todo::kCheckEpoch : Todo::kWrite;
     return action;
   }
   action.due = std::min(action.due, std::max(n.looked_at, n.answered_at) + ReadInterval(n));
@@ -363,6 +401,10 @@ void GrantEngine::Adopt(NameState& n, std::optional<GrantRecord> record, kv::Rev
   n.record = std::move(record);
   n.revision = revision;
   n.floor = std::max(n.floor, revision);
+  if (n.record && !monotonic_) {
+    n.fence_seen = std::max(n.fence_seen, n.record->fence);
+    core_->NoteFence(n.record->fence);
+  }
   n.changed_at = runtime_.Now();
   n.known = true;
   const GrantEntry* own = n.record ? FindOwner(*n.record, n.session) : nullptr;
@@ -376,10 +418,14 @@ void GrantEngine::Adopt(NameState& n, std::optional<GrantRecord> record, kv::Rev
       ++it;
       continue;
     }
+    if (!it->second.holders.empty()) {
+      Warn(n, n.record ? "the store says that this copy does not own it; what it held is lost"
+                       : "the store has dropped its record; what this copy held is lost");
+    }
     core_->session->PostLoss(LoseHolders(it->second));
     it = n.tickets.erase(it);
   }
-  if (proof && n.record) CapacityIs(n, n.record->capacity);
+  if (proof && linear_ && n.record) CapacityIs(n, n.record->capacity);
   if (n.tickets.empty()) n.want_value.reset();
   GrantHead(n);
   PublishLeader(n);

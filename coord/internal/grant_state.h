@@ -75,12 +75,17 @@ struct NameState : std::enable_shared_from_this<NameState> {
   // The record as last seen.
   bool known = false;  // it has been read at all; record may still be absent
   std::optional<GrantRecord> record;
-  kv::Revision revision = 0;  // 0: absent
-  kv::Revision floor = 0;     // the highest ever seen for this key: pushes must be above it
-  absl::Time looked_at;       // steady: when the call was sent that last confirmed the view
-  absl::Time answered_at;     // steady: when that call came back; what is due next counts from here
-  absl::Time changed_at;      // steady: when the record was last seen to change
-  double poll_jitter = 1;     // drawn anew with every look, so that copies do not poll in step
+  kv::Revision revision = 0;                     // 0: absent
+  kv::Revision floor = 0;                        // the highest ever seen for this key: pushes must be above it
+  absl::Time looked_at;                          // steady: when the call was sent that last confirmed the view
+  absl::Time answered_at;                        // steady: when that call came back; what is due next counts from here
+  absl::Time changed_at;                         // steady: when the record was last seen to change
+  absl::Time epoch_at = absl::InfinitePast();    // steady: when a read was sent that found the epoch as it was
+  absl::Time proved_at = absl::InfinitePast();   // the same, of a call that proved it: one that cannot lag
+  double poll_jitter = 1;                        // drawn anew with every look, so that copies do not poll in step
+  absl::Time hint_due = absl::InfiniteFuture();  // steady: a hint says to read, then at the latest
+  absl::Duration hint_gap;                       // grows while hints bring nothing new: they may be made up
+  uint64_t fence_seen = 0;                       // the highest of the name that this copy has seen
 
   // What is wanted.
   std::deque<std::shared_ptr<Request>> pending;  // only the first may have a ticket in the record
@@ -93,6 +98,7 @@ struct NameState : std::enable_shared_from_this<NameState> {
   absl::Status refused;                // why one of these two was given up
   std::shared_ptr<LeaderCell> leader;  // somebody observes
   bool verify = false;                 // read before believing in what is held
+  bool touch = false;                  // the same by a write that changes nothing, where a read proves too little
 
   // A conditional write whose outcome is open: until a later one's is known, or the revision has moved, it may yet
   // arrive.

@@ -143,6 +143,7 @@ absl::StatusOr<GrantRecord> Apply(const std::optional<GrantRecord>& record, uint
     for (GrantEntry& owner : next.owners) owner.fence = ResolveFence(owner.fence, revision, fence_base);
   } else {
     next.capacity = change.capacity;
+    next.fence = change.fence_above.value_or(0);
   }
   Clean(change, next.owners);
   Clean(change, next.queue);
@@ -160,7 +161,12 @@ absl::StatusOr<GrantRecord> Apply(const std::optional<GrantRecord>& record, uint
       if (GrantEntry* own = FindEntry(*entries, change.session)) own->value = *change.value;
     }
   }
-  const uint64_t fence = record.has_value() ? std::max(fence_base + revision, next.fence) + 1 : 0;
+  uint64_t fence = 0;
+  if (change.fence_above.has_value()) {
+    fence = std::max(*change.fence_above, next.fence) + 1;
+  } else if (record.has_value()) {
+    fence = std::max(fence_base + revision, next.fence) + 1;
+  }
   if (Promote(fence, change.now, next)) next.fence = fence;
   if (absl::Status status = CheckSize(next); !status.ok()) return status;
   next.nonce = change.nonce;
@@ -172,6 +178,12 @@ bool Changes(const std::optional<GrantRecord>& record, const GrantChange& change
   if (!next.ok()) return true;
   if (!record.has_value()) return change.set_capacity.has_value() || !next->owners.empty() || !next->queue.empty();
   return next->capacity != record->capacity || !Same(next->owners, record->owners) || !Same(next->queue, record->queue);
+}
+
+bool WorthAHint(const std::optional<GrantRecord>& before, const GrantRecord& after) {
+  if (!before.has_value()) return true;
+  return before->capacity != after.capacity || before->queue.empty() != after.queue.empty() ||
+         !Same(before->owners, after.owners);
 }
 
 const GrantEntry* FindOwner(const GrantRecord& record, std::string_view session) {

@@ -38,12 +38,15 @@ struct GrantChange {
   std::optional<uint32_t> set_capacity;  // Semaphore::SetPermits
   // Set on this copy's entries, owner and waiter, once `add` is in: what it proclaims.
   std::optional<std::string> value;
+  // Where revisions say nothing about earlier records of the name, fences count by themselves: they begin above this.
+  std::optional<uint64_t> fence_above;
 };
 
 // The record after `change`. `record` is nullopt where the name has none yet; `revision` is then 0. `fence_base` is the
 // epoch's creation time in microseconds. Every owner that the write adds gets fence_base + revision + 1 (or one above
 // the record's highest fence, if that is larger); in a record just created 0, which stands for fence_base + the
-// revision of that very write and is replaced by the number at the next Apply.
+// revision of that very write and is replaced by the number at the next Apply. With `fence_above` it gets one above the
+// larger of that and the record's highest fence, whatever the revision.
 //
 // In this order: `take_out`, `keep`, `reweigh`, `set_capacity`, `add`, `value`; then the head of the queue becomes
 // owner while it fits. A ticket that joins an owner entry leaves that entry's fence as it is; the record's grows all
@@ -58,6 +61,10 @@ absl::StatusOr<GrantRecord> Apply(const std::optional<GrantRecord>& record, uint
 
 // True if `change` would make a difference to anything but the nonce.
 bool Changes(const std::optional<GrantRecord>& record, const GrantChange& change);
+
+// True if somebody may want to know of the change at once: who owns, or for how many there is room, or the first has
+// come to wait, or the last has gone. Who comes to wait behind others concerns nobody.
+bool WorthAHint(const std::optional<GrantRecord>& before, const GrantRecord& after);
 
 // Owner and waiting entry of `session`, or null.
 const GrantEntry* FindOwner(const GrantRecord& record, std::string_view session);

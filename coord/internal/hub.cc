@@ -16,6 +16,7 @@ namespace {
 struct Slot {
   std::string prefix;
   Hub::Handler handler;
+  Hub::HintHandler on_hint;
   bool dead = false;  // guarded by the State's mutex
 };
 
@@ -31,28 +32,46 @@ struct Hub::State {
     {
       MutexLock lock(mu);
       if (event.kind == kv::WatchKind::kPut || event.kind == kv::WatchKind::kDelete) {
-        Collect(event.key, targets);
-        for (size_t at = event.key.find('/'); at != std::string::npos; at = event.key.find('/', at + 1)) {
-          Collect(event.key.substr(0, at + 1), targets);
-        }
+        CollectAll(event.key, targets);
       } else {
         for (auto& [part, slots] : by_prefix) targets.insert(targets.end(), slots.begin(), slots.end());
       }
     }
-    for (const std::shared_ptr<Slot>& slot : targets) RunOne(*slot, event);
+    for (const std::shared_ptr<Slot>& slot : targets) {
+      RunOne(*slot, [&] { slot->handler(event); });
+    }
   }
 
-  void RunOne(Slot& slot, const kv::WatchEvent& event) KV_EXCLUDES(mu) {
+  void DispatchHint(std::string_view key) KV_EXCLUDES(mu) {
+    std::vector<std::shared_ptr<Slot>> targets;
+    {
+      MutexLock lock(mu);
+      CollectAll(std::string(key), targets);
+    }
+    for (const std::shared_ptr<Slot>& slot : targets) {
+      if (slot->on_hint) RunOne(*slot, [&] { slot->on_hint(key); });
+    }
+  }
+
+  template <typename Fn>
+  void RunOne(Slot& slot, const Fn& fn) KV_EXCLUDES(mu) {
     {
       MutexLock lock(mu);
       if (slot.dead) return;
       running = &slot;
       running_on = runtime.CurrentThread();
     }
-    slot.handler(event);
+    fn();
     MutexLock lock(mu);
     running = nullptr;
     idle->NotifyAll();
+  }
+
+  void CollectAll(const std::string& key, std::vector<std::shared_ptr<Slot>>& targets) KV_REQUIRES(mu) {
+    Collect(key, targets);
+    for (size_t at = key.find('/'); at != std::string::npos; at = key.find('/', at + 1)) {
+      Collect(key.substr(0, at + 1), targets);
+    }
   }
 
   void Collect(const std::string& part, std::vector<std::shared_ptr<Slot>>& targets) KV_REQUIRES(mu) {
@@ -115,10 +134,15 @@ bool Hub::has_watch() const { return store_->traits().watch; }
 
 bool Hub::synced() const { return state_->synced; }
 
-std::unique_ptr<Hub::Registration> Hub::Register(std::string prefix, Handler handler) {
+Hub::HintHandler Hub::HintSink() const {
+  return [state = state_](std::string_view key) { state->DispatchHint(key); };
+}
+
+std::unique_ptr<Hub::Registration> Hub::Register(std::string prefix, Handler handler, HintHandler on_hint) {
   auto slot = std::make_shared<Slot>();
   slot->prefix = std::move(prefix);
   slot->handler = std::move(handler);
+  slot->on_hint = std::move(on_hint);
   {
     MutexLock lock(state_->mu);
     state_->by_prefix[slot->prefix].push_back(slot);

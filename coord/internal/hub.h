@@ -1,4 +1,5 @@
-// One watch of the store for a whole Cluster, handed out to those who registered for a part of the key space.
+// One watch of the store for a whole Cluster, handed out to those who registered for a part of the key space. On a
+// store without a watch, hints are handed out instead: the key of a record that somebody says to have changed.
 
 #ifndef COORD_INTERNAL_HUB_H_
 #define COORD_INTERNAL_HUB_H_
@@ -19,6 +20,9 @@ class Hub {
  public:
   // Runs on the store's watch thread. Must not block, and must not call the store: note it down and wake somebody.
   using Handler = std::function<void(const kv::WatchEvent&)>;
+  // Runs on a thread of the hints' transport, under the same rules. A hint says nothing about the record, and may be
+  // late, repeated or made up: it is a reason to read, no more.
+  using HintHandler = std::function<void(std::string_view key)>;
 
   Hub(Runtime& runtime, std::shared_ptr<kv::Store> store, std::string prefix);
   ~Hub();  // Stop()
@@ -46,8 +50,11 @@ class Hub {
   // `handler` gets every event whose key begins with `prefix` (an absolute key prefix), and kSynced, kResync and
   // kEpochChanged. Entries written before the registration are not repeated: read them after registering.
   // Finding the handlers of a key costs the number of its levels, not the number of registrations: `prefix` is either
-  // a whole key or ends with '/'.
-  std::unique_ptr<Registration> Register(std::string prefix, Handler handler);
+  // a whole key or ends with '/'. `on_hint`, if there is one, gets every hint under `prefix`.
+  std::unique_ptr<Registration> Register(std::string prefix, Handler handler, HintHandler on_hint = nullptr);
+
+  // Hands out hints: one call at a time, and only on a store without a watch. The function may outlive the Hub.
+  HintHandler HintSink() const;
 
  private:
   struct State;

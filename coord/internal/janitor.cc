@@ -67,6 +67,7 @@ void Janitor::Run() {
     wake_->Wait(mu_, core_->runtime->Now() + beat);
     if (stopping_) break;
     mu_.Unlock();
+    core_->hints->Connect();  // the transport may not have been there before
     if (core_->session->State() == SessionState::kAttached) {
       if (core_->runtime->Now() >= next_sweep_) {
         Sweep();
@@ -156,8 +157,16 @@ void Janitor::Consider(const kv::KeyedEntry& entry, absl::Time now) {
                            dead_epoch};
 }
 
-void Janitor::Delete(const std::string& key, kv::Revision revision) {
-  core_->store->Delete(key, revision, core_->CallDeadline(core_->runtime->Now() + core_->options.ttl));
+// False: the store does not answer; the record is to be tried again.
+bool Janitor::Delete(const std::string& key, kv::Revision revision) {
+  const kv::WriteResult result =
+      core_->store->Delete(key, revision, core_->CallDeadline(core_->runtime->Now() + core_->options.ttl));
+  return !absl::IsUnavailable(result.status) && !absl::IsDeadlineExceeded(result.status);
+}
+
+bool Janitor::Stopping() {
+  MutexLock lock(mu_);
+  return stopping_;
 }
 
 // Names that this copy has no use for are forgotten in any case; their records go where that is safe.
@@ -176,28 +185,32 @@ bool Janitor::EpochIsStill(const std::string& epoch) {
   return record.ok() && record->id == epoch;
 }
 
-// At most kDeletesPerBeat: names that this copy has used itself first.
+// Names that this copy has used itself first.
 void Janitor::RemoveSome() {
   if (!core_->store->traits().monotonic_revisions) {  // without the record a fence would begin anew
     idle_.clear();
     return;
   }
+  const size_t share = (idle_.size() + leftovers_.size()) / 16;
+  const int most = std::clamp(static_cast<int>(share), kDeletesPerBeat, kMaxDeletesPerBeat);
+  const absl::Time until = core_->runtime->Now() + core_->options.ttl / 6;
   int removed = 0;
-  for (; !idle_.empty() && removed < kDeletesPerBeat; ++removed) {
-    Delete(idle_.front().first, idle_.front().second);
+  const auto more = [&] { return removed < most && core_->runtime->Now() < until && !Stopping(); };
+  for (; !idle_.empty() && more(); ++removed) {
+    if (!Delete(idle_.front().first, idle_.front().second)) return;
     idle_.pop_front();
   }
   if (epoch_ != core_->EpochId()) leftovers_.clear();
   const absl::Time now = core_->runtime->Now();
   std::optional<bool> same_epoch;  // asked once, and only if it matters
-  for (auto it = leftovers_.begin(); it != leftovers_.end() && removed < kDeletesPerBeat;) {
+  for (auto it = leftovers_.begin(); it != leftovers_.end() && more();) {
     if (now < it->second.first_seen + it->second.keep) {
       ++it;
       continue;
     }
     if (it->second.dead_epoch && !same_epoch) same_epoch = EpochIsStill(epoch_);
     if (it->second.dead_epoch && !*same_epoch) return;
-    Delete(it->first, it->second.revision);
+    if (!Delete(it->first, it->second.revision)) return;
     ++removed;
     it = leftovers_.erase(it);
   }

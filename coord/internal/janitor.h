@@ -3,6 +3,10 @@
 //
 // A record goes when it stood unchanged for long enough on this copy's own steady clock (or by the store's age), by a
 // conditional delete, so that whoever uses it meanwhile is not disturbed.
+//
+// Where revisions may begin anew nothing is removed, for a lock's record counts its fences; and where the store cannot
+// list, nobody comes across what others have left: dead sessions are ended by those who wait behind them, and ended
+// ones, and records of dead epochs, stay. A store that evicts gets rid of them by itself.
 
 #ifndef COORD_INTERNAL_JANITOR_H_
 #define COORD_INTERNAL_JANITOR_H_
@@ -21,7 +25,10 @@ class Janitor {
  public:
   static constexpr size_t kMaxRemembered =
       100000;  // leftovers of others that are remembered from one sweep to the next
+  // A beat's removals: so many, or the sixteenth of what there is to remove, up to the second bound and for half of the
+  // beat. So a backlog of any size is worked off in some hundred beats.
   static constexpr int kDeletesPerBeat = 16;
+  static constexpr int kMaxDeletesPerBeat = 1024;
   static constexpr absl::Duration kSweepInterval = absl::Hours(1);
   static constexpr absl::Duration kKeepEnded = absl::Hours(24);
 
@@ -45,7 +52,8 @@ class Janitor {
   void Consider(const kv::KeyedEntry& entry, absl::Time now);
   void CollectIdle();
   void RemoveSome();
-  void Delete(const std::string& key, kv::Revision revision);
+  bool Delete(const std::string& key, kv::Revision revision);
+  bool Stopping();
   bool EpochIsStill(const std::string& epoch);
 
   Core* const core_;

@@ -44,7 +44,7 @@ struct GrantRecord {
   int minor = kMinor;
   uint32_t capacity = 1;
   // The highest fence ever given for this name. 0 stands for "epoch time + revision of the very write that this record
-  // came by".
+  // came by"; never where revisions may begin anew: there the fences of a record count from the time it was made.
   uint64_t fence = 0;
   std::string nonce;               // of the last write
   std::vector<GrantEntry> owners;  // in the order in which they were granted

@@ -16,6 +16,11 @@ void RevisionGuard::Reset() {
   ++epoch_;
 }
 
+uint64_t RevisionGuard::resets() const {
+  MutexLock lock(mu_);
+  return epoch_;
+}
+
 RevisionGuard::Before RevisionGuard::Now() const {
   MutexLock lock(mu_);
   return {highest_, epoch_};
@@ -55,7 +60,7 @@ kv::WriteResult RevisionGuard::Check(const Before& before, kv::WriteResult resul
     if (forgotten && on_rollback_) proof = !std::exchange(proved_, true);
     highest_ = std::max(highest_, revision);
   }
-  if (proof) on_rollback_();
+  if (proof) on_rollback_(before.epoch);
   return result;
 }
 

@@ -27,11 +27,13 @@ class RevisionGuard : public kv::StoreWrapper {
   // known here lies above that epoch's time plus this.
   kv::Revision highest_ever() const { return ever_.load(std::memory_order_acquire); }
 
-  // Called, on the thread of the write, with the first proof since the last Reset.
-  void OnRollback(std::function<void()> fn) { on_rollback_ = std::move(fn); }
+  // Called, on the thread of the write, with the first proof since the last Reset, and with how many Resets there had
+  // been when that write was sent.
+  void OnRollback(std::function<void(uint64_t resets)> fn) { on_rollback_ = std::move(fn); }
 
   // A new epoch has begun: what was seen before means nothing.
   void Reset();
+  uint64_t resets() const;
 
   absl::StatusOr<kv::Entry> Get(std::string_view key, absl::Time deadline) override;
   kv::WriteResult Create(std::string_view key, std::string_view value, absl::Time deadline) override;
@@ -60,7 +62,7 @@ class RevisionGuard : public kv::StoreWrapper {
   kv::Revision pushed_ KV_GUARDED_BY(mu_) = 0;  // the highest of the watch's events since the epoch changed
   bool proved_ KV_GUARDED_BY(mu_) = false;
   std::atomic<kv::Revision> ever_{0};
-  std::function<void()> on_rollback_;
+  std::function<void(uint64_t resets)> on_rollback_;
 };
 
 }  // namespace coord::internal

@@ -5,6 +5,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "coord/internal/revision_guard.h"
 #include "coord/names.h"
 
 namespace coord::internal {
@@ -29,6 +30,7 @@ SessionKeeper::SessionKeeper(Core* core, Events events)
     : core_(core),
       events_(std::move(events)),
       epoch_(core),
+      table_(core->store->traits().monotonic_revisions),
       beat_wake_(core->runtime->NewCondition()),
       loss_wake_(core->runtime->NewCondition(Runtime::ConditionKind::kAlarm)),
       changed_(core->runtime->NewCondition()) {}
@@ -152,12 +154,16 @@ void SessionKeeper::BeatThread() {
     }
     const bool check_epoch = check_soon_ || check_at_next_;
     check_soon_ = check_at_next_ = false;
-    const bool replace = std::exchange(rollback_, false);
+    const std::optional<uint64_t> rollback = std::exchange(rollback_, std::nullopt);
     if (!alive) loss_wake_->NotifyAll();
     lock.Unlock();
     absl::Status status;
+    // Not if a new epoch has been adopted since: the very write that made it may be the proof.
+    const bool replace = rollback == core_->guard->resets();
     if (replace) {
       status = epoch_.Replace(runtime.Now() + core_->options.ttl);
+      // One that was joined after the proof is of the epoch that has been replaced.
+      if (session->epoch != epoch_.record().id) Lose("the store has begun a new epoch");
     } else if (alive) {
       status = Beat(check_epoch);
     } else {
@@ -170,7 +176,7 @@ void SessionKeeper::BeatThread() {
       }
     }
     lock.Lock();
-    if (replace && !status.ok()) rollback_ = true;
+    if (replace && !status.ok() && !rollback_) rollback_ = rollback;
     if (check_epoch && alive && !status.ok()) check_at_next_ = true;
     const absl::Duration ttl = core_->options.ttl;
     next = runtime.Now() + (status.ok() ? Jitter(ttl / 3) * 0.8 : Jitter(ttl / 24));
@@ -235,8 +241,11 @@ absl::Status SessionKeeper::Beat(bool check_epoch) {
   }
   Session& session = *shared;
   const bool lasting = core_->store->traits().proves_incarnation && epoch_.record().settled;
+  absl::Status epoch;
   if (!lasting || check_epoch) {
-    if (absl::Status epoch = CheckEpoch(session); !epoch.ok()) {
+    epoch = CheckEpoch(session);
+    // After an answer of long ago the write tells whether the store is the same: then the session's record is there.
+    if (!epoch.ok() && !absl::IsNotFound(epoch)) {
       core_->counters.failed_beats.fetch_add(1, std::memory_order_relaxed);
       return epoch;
     }
@@ -253,12 +262,16 @@ absl::Status SessionKeeper::Beat(bool check_epoch) {
   session.record = std::move(next);
   if (result.ok()) {
     Renew(session, sent, result.revision);
-    return absl::OkStatus();
+    return epoch;
   }
   core_->counters.failed_beats.fetch_add(1, std::memory_order_relaxed);
+  if (absl::IsNotFound(result.status)) {
+    Lose("its record is gone from the store");
+    return result.status;
+  }
   if (absl::IsDeadlineExceeded(result.status)) {
     core_->counters.unknown_outcomes.fetch_add(1, std::memory_order_relaxed);
-  } else if (!absl::IsAborted(result.status) && !absl::IsNotFound(result.status)) {
+  } else if (!absl::IsAborted(result.status)) {
     session.attempts.erase(session.record.nonce);  // certainly not applied
     return result.status;
   }
@@ -275,6 +288,8 @@ absl::Status SessionKeeper::Reconcile(Session& session, const absl::Status& why)
   }
   if (!entry.ok()) return entry.status();
   if (entry->revision == session.revision) return why;  // not settled: the next beat expects the same revision
+  const bool lags = !core_->store->traits().linearizable_reads && entry->revision < session.revision;
+  if (lags) return why;
   absl::StatusOr<SessionRecord> record = ParseSessionRecord(entry->value, "session record");
   if (!record.ok()) {
     Lose(std::string(record.status().message()));
@@ -342,11 +357,23 @@ void SessionKeeper::CheckSoon() {
   beat_wake_->NotifyAll();
 }
 
-void SessionKeeper::OnRollback() {
+absl::Status SessionKeeper::EpochStands(std::string_view epoch, absl::Time until) {
+  absl::StatusOr<kv::Entry> entry = core_->store->Get(core_->options.plugin + "/epoch", core_->CallDeadline(until));
+  if (!entry.ok() && !absl::IsNotFound(entry.status())) return entry.status();
+  if (entry.ok()) {
+    absl::StatusOr<EpochRecord> record = ParseEpochRecord(entry->value, "epoch record");
+    if (!record.ok()) return record.status();
+    if (record->id == epoch) return absl::OkStatus();
+  }
+  CheckSoon();
+  return absl::UnavailableError("the store has begun anew, and this copy is joining again");
+}
+
+void SessionKeeper::OnRollback(uint64_t resets) {
   // Before the write that proves it returns: it must not become a grant itself.
   Lose("the store has forgotten acknowledged writes: a new epoch begins");
   MutexLock lock(mu_);
-  rollback_ = true;
+  rollback_ = resets;
   beat_wake_->NotifyAll();
 }
 
@@ -361,7 +388,7 @@ void SessionKeeper::Lose(const std::string& why) {
 
 absl::Status SessionKeeper::Break(std::string_view session, absl::Time until) {
   const std::string key = KeyOf(Current()->epoch, session);
-  for (;;) {
+  for (;; Pause(*core_->runtime, std::min(until, core_->runtime->Now() + Jitter(core_->options.ttl / 100)))) {
     absl::StatusOr<kv::Entry> entry = core_->store->Get(key, core_->CallDeadline(until));
     if (absl::IsNotFound(entry.status())) {
       return absl::NotFoundError(absl::StrCat("there is no session ", QuoteName(session)));

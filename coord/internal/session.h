@@ -11,6 +11,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -56,8 +57,12 @@ class SessionKeeper {
   // Something hints that the epoch may be another: the next beat is due now and reads it.
   void CheckSoon();
 
-  // A successful write has proved that the store forgot.
-  void OnRollback();
+  // Reads the epoch record, by `until` (steady) at the latest. Unavailable if it is not that of `epoch`; then the next
+  // beat is due now.
+  absl::Status EpochStands(std::string_view epoch, absl::Time until);
+
+  // A successful write, sent after so many resets of the guard, has proved that the store forgot.
+  void OnRollback(uint64_t resets);
 
   // Runs `fns` on the thread of loss signals.
   void PostLoss(std::vector<std::function<void()>> fns);
@@ -125,7 +130,7 @@ class SessionKeeper {
   std::deque<std::function<void()>> posted_ KV_GUARDED_BY(mu_);
   bool check_soon_ KV_GUARDED_BY(mu_) = false;
   bool check_at_next_ KV_GUARDED_BY(mu_) = false;  // the epoch could not be read when it should have been
-  bool rollback_ KV_GUARDED_BY(mu_) = false;
+  std::optional<uint64_t> rollback_ KV_GUARDED_BY(mu_);  // that it is proved, and after how many resets of the guard
   bool leaving_ KV_GUARDED_BY(mu_) = false;
   bool stop_loss_ KV_GUARDED_BY(mu_) = false;
   bool beat_done_ KV_GUARDED_BY(mu_) = true;

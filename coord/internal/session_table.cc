@@ -13,8 +13,11 @@ bool SessionTable::Observe(std::string_view session, const kv::Entry& entry, con
   MutexLock lock(mu_);
   auto [found, added] = sessions_.try_emplace(std::string(session));
   Sight& sight = found->second;
-  if (!added && entry.revision < sight.revision) return false;
-  const bool news = added || entry.revision > sight.revision;
+  if (!added && monotonic_ && entry.revision < sight.revision) {
+    sight.looked_at = std::max(sight.looked_at, now);
+    return false;
+  }
+  const bool news = added || entry.revision != sight.revision;
   if (news) {
     sight = {record, entry.revision, first_seen, now};
   } else {

@@ -26,7 +26,7 @@ class SessionTable {
     SessionRecord record;
     kv::Revision revision = 0;
     absl::Time first_seen;  // steady: since when this revision stands, as far as this process can say
-    absl::Time looked_at;   // steady: when it was last confirmed
+    absl::Time looked_at;   // steady: when it was last asked for, or pushed
 
     // The session has not beaten for the ttl that it states itself; true of a broken one too. Never of an ended one.
     bool Silent(absl::Time now) const { return record.mark != SessionMark::kEnded && now >= SilentAt(); }
@@ -34,7 +34,12 @@ class SessionTable {
     absl::Time SilentAt() const { return first_seen + record.ttl; }
   };
 
-  // `entry` is the record of `session` as it came in at `now`. Older than what is known: ignored. True if it is news.
+  // `monotonic`: revisions tell which of two records is older. Otherwise the last that came in counts, which at worst
+  // makes a session look alive for a while longer.
+  explicit SessionTable(bool monotonic) : monotonic_(monotonic) {}
+
+  // `entry` is the record of `session` as it came in at `now`. Older than what is known: that was looked at, no more.
+  // True if it is news.
   bool Observe(std::string_view session, const kv::Entry& entry, const SessionRecord& record, absl::Time now);
 
   // The record is gone: nothing is known of it any more.
@@ -49,6 +54,7 @@ class SessionTable {
   std::vector<std::pair<std::string, Sight>> AllSilent(absl::Time now, size_t limit) const;
 
  private:
+  const bool monotonic_;
   mutable kv::internal::Mutex mu_;
   std::unordered_map<std::string, Sight> sessions_ KV_GUARDED_BY(mu_);
 };

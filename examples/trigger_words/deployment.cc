@@ -31,7 +31,10 @@ absl::StatusOr<Copy> Copy::Launch(const CopyOptions& options) {
                                     "--store",    options.store,
                                     "--plugin",   options.plugin,
                                     "--instance", options.name,
-                                    "--ttl",      absl::FormatDuration(options.ttl)};
+                                    "--ttl",      absl::FormatDuration(options.ttl),
+                                    "--max-ttl",  absl::FormatDuration(options.max_ttl)};
+  if (!options.events.empty()) flags.insert(flags.end(), {"--events", options.events});
+  if (options.accept_weaker) flags.emplace_back("--accept-weaker");
   if (!options.digest.empty()) flags.insert(flags.end(), {"--digest", options.digest});
   absl::StatusOr<PluginProcess> process = PluginProcess::Start(options.binary, flags, options.log);
   if (!process.ok()) return process.status();
@@ -73,6 +76,7 @@ absl::StatusOr<CopyStatus> Copy::Status() const {
   status.copy = json.value("copy", "");
   status.session = json.value("session", "");
   status.state = json.value("state", "");
+  status.store = json.value("store", "");
   if (json.contains("leader") && json["leader"].is_string()) status.leader = json["leader"];
   status.fence = json.value("fence", uint64_t{0});
   status.triggers = json.value("triggers", std::vector<std::string>());

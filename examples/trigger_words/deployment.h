@@ -20,9 +20,12 @@ struct CopyOptions {
   std::string binary;  // the plugin's
   std::string name;
   std::string store;
+  std::string events;  // empty: --events is not given
   std::string digest;
   std::string plugin = "com.example.trigger-words";
   absl::Duration ttl = absl::Seconds(2);
+  absl::Duration max_ttl = absl::Seconds(60);
+  bool accept_weaker = false;
   int port = 0;
   std::string log;  // where its standard error goes; empty: ours
 };
@@ -31,6 +34,7 @@ struct CopyStatus {
   std::string copy;
   std::string session;
   std::string state;
+  std::string store;   // its connection
   std::string leader;  // empty: none
   uint64_t fence = 0;
   std::vector<std::string> triggers;

@@ -3,26 +3,20 @@
 #include <pthread.h>
 #include <unistd.h>
 
-#include <algorithm>
 #include <csignal>
 #include <cstdio>
-#include <cstdlib>
-#include <iostream>
 #include <memory>
 #include <string>
-#include <string_view>
 #include <thread>
 #include <utility>
-#include <vector>
 
 #include "absl/flags/flag.h"
-#include "absl/flags/parse.h"
-#include "absl/flags/usage.h"
-#include "absl/flags/usage_config.h"
-#include "absl/strings/match.h"
+#include "absl/flags/reflection.h"
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "coord/coord.h"
+#include "coord/guarantees.h"
+#include "examples/trigger_words/command_line.h"
 #include "examples/trigger_words/digest.h"
 #include "examples/trigger_words/digest_file.h"
 #include "examples/trigger_words/http.h"
@@ -32,14 +26,20 @@
 ABSL_FLAG(std::string, listen, "127.0.0.1", "address to listen on; 0.0.0.0 lets other machines in");
 ABSL_FLAG(int, port, 0, "port to listen on; 0: any free one, printed when ready");
 ABSL_FLAG(std::string, store,
-          "sqlite:", "URL of the store that all copies share, for example sqlite:/var/lib/words.db");
-ABSL_FLAG(std::string, events, "", "URL of what carries events; empty: the store does");
+          "sqlite:", "URL of the store that all copies share: sqlite:PATH, nats://HOST:PORT or memcached://HOST:PORT");
+ABSL_FLAG(std::string, events, "",
+          "URL of what carries events: nats://HOST:PORT; empty: the servers of a NATS store, else the store itself");
 ABSL_FLAG(std::string, plugin, "com.example.trigger-words", "id of the plugin, the same for all copies");
 ABSL_FLAG(std::string, instance, "", "name of this copy, for example the server's; required");
 ABSL_FLAG(absl::Duration, ttl, absl::Seconds(10), "how long a silent copy is waited for before it is replaced");
+ABSL_FLAG(absl::Duration, max_ttl, absl::Seconds(60),
+          "the longest --ttl of any copy; a store that may lose all it holds is waited for so long after it did");
 ABSL_FLAG(std::string, digest, "",
           "file that the leader writes alerts to, the same for all copies; empty: standard output");
-ABSL_FLAG(bool, accept_weaker, false, "start even if the store cannot carry every promise");
+ABSL_FLAG(bool, accept_weaker, false, "start even if the store cannot carry every promise; see --guarantees");
+ABSL_FLAG(bool, guarantees, false,
+          "print what each store promises, and under which settings, and end; with --store URL what that one does, "
+          "which is opened for it, and made if it does not exist");
 
 namespace trigger_words {
 namespace {
@@ -56,49 +56,34 @@ int Fail(const absl::Status& status) {
   return 1;
 }
 
-// --accept-weaker as well as --accept_weaker.
-std::vector<std::string> WithUnderscores(int argc, char** argv) {
-  std::vector<std::string> words(argv, argv + argc);
-  for (size_t i = 1; i < words.size() && words[i] != "--"; ++i) {
-    if (!absl::StartsWith(words[i], "--")) continue;
-    for (size_t c = 2; c < words[i].size() && words[i][c] != '='; ++c) {
-      if (words[i][c] == '-') words[i][c] = '_';
-    }
-  }
-  return words;
-}
-
-// absl's --help exits with 1, as if something had been wrong.
-void ExitWell() {
-  std::cout.flush();
-  std::fflush(nullptr);
-  _exit(0);
-}
-
 absl::Status ParseFlags(int argc, char** argv) {
-  if (std::any_of(argv, argv + argc, [](const char* word) { return std::string_view(word) == "--help"; }))
-    std::atexit(ExitWell);
-  absl::SetProgramUsageMessage(
-      "one copy of the trigger-words plugin\n\n  plugin --instance NAME [--store URL] [--port P] [--digest FILE]");
-  absl::FlagsUsageConfig config;
-  config.contains_help_flags = [](absl::string_view file) { return absl::EndsWith(file, "trigger_words/main.cc"); };
-  config.contains_helpshort_flags = config.contains_help_flags;
-  absl::SetFlagsUsageConfig(config);
-  std::vector<std::string> words = WithUnderscores(argc, argv);
-  std::vector<char*> pointers;
-  for (std::string& word : words) pointers.push_back(word.data());
-  const std::vector<char*> rest = absl::ParseCommandLine(static_cast<int>(pointers.size()), pointers.data());
-  if (rest.size() > 1) return absl::InvalidArgumentError(absl::StrCat("'", rest[1], "' is no flag; see --help"));
+  absl::Status status = ParseCommandLine(
+      argc, argv,
+      "one copy of the trigger-words plugin\n\n  plugin --instance NAME [--store URL] [--port P] [--digest FILE]",
+      "trigger_words/main.cc");
+  if (!status.ok() || absl::GetFlag(FLAGS_guarantees)) return status;
   if (absl::GetFlag(FLAGS_instance).empty()) {
     return absl::InvalidArgumentError("--instance is missing: name this copy, for example --instance server-1");
   }
   if (absl::GetFlag(FLAGS_port) < 0 || absl::GetFlag(FLAGS_port) > 65535) {
     return absl::InvalidArgumentError("--port must be 0 to 65535");
   }
-  if (!absl::GetFlag(FLAGS_events).empty()) {
-    return absl::InvalidArgumentError("--events knows no URL yet: leave it away, and the store carries the events");
-  }
   return absl::OkStatus();
+}
+
+// Of all stores, or of the one that --store names.
+int PrintGuarantees() {
+  const absl::CommandLineFlag* const flag = absl::FindCommandLineFlag("store");
+  if (flag->CurrentValue() == flag->DefaultValue()) {
+    std::fputs(coord::GuaranteesText(coord::AllGuarantees()).c_str(), stdout);
+    return 0;
+  }
+  const absl::StatusOr<std::shared_ptr<kv::Store>> store = kv::Open(absl::GetFlag(FLAGS_store), kOpenTimeout);
+  if (!store.ok()) return Fail(store.status());
+  const coord::Guarantees* const row = coord::FindGuarantees((*store)->traits());
+  if (row == nullptr) return Fail(absl::NotFoundError("nothing is known of the store " + (*store)->traits().name));
+  std::fputs(coord::GuaranteesText({*row}).c_str(), stdout);
+  return 0;
 }
 
 sigset_t EndSignals() {
@@ -118,12 +103,22 @@ void EndAnyway() {
   }).detach();
 }
 
-coord::JoinOptions Options(std::shared_ptr<kv::Store> store) {
+absl::StatusOr<coord::JoinOptions> Options() {
+  absl::StatusOr<coord::Backends> backends =
+      coord::OpenBackends(absl::GetFlag(FLAGS_store), absl::GetFlag(FLAGS_events), kOpenTimeout);
+  if (!backends.ok()) return backends.status();
+  const kv::Traits& traits = backends->store->traits();
+  if (!traits.watch && backends->events == nullptr) {
+    Say(absl::StrCat("the ", traits.name, " store pushes no changes and carries no events, so that words and leaders ",
+                     "are heard of late; give --events nats://HOST:PORT"));
+  }
   coord::JoinOptions options;
-  options.store = std::move(store);
+  options.store = std::move(backends->store);
+  options.events = std::move(backends->events);
   options.plugin = absl::GetFlag(FLAGS_plugin);
   options.instance = absl::GetFlag(FLAGS_instance);
   options.ttl = absl::GetFlag(FLAGS_ttl);
+  options.max_ttl = absl::GetFlag(FLAGS_max_ttl);
   options.accept_weaker = absl::GetFlag(FLAGS_accept_weaker);
   return options;
 }
@@ -134,6 +129,7 @@ int Run(int argc, char** argv) {
   pthread_sigmask(SIG_BLOCK, &end_signals, nullptr);
   std::signal(SIGPIPE, SIG_IGN);
   if (absl::Status status = ParseFlags(argc, argv); !status.ok()) return Fail(status);
+  if (absl::GetFlag(FLAGS_guarantees)) return PrintGuarantees();
 
   // What can be refused without the store comes first.
   absl::StatusOr<DigestFile> file = DigestFile::Open(absl::GetFlag(FLAGS_digest));
@@ -144,9 +140,9 @@ int Run(int argc, char** argv) {
                        [&](const HttpRequest& request) { return service->Handle(request); });
   if (!server.ok()) return Fail(server.status());
 
-  absl::StatusOr<std::shared_ptr<kv::Store>> store = kv::Open(absl::GetFlag(FLAGS_store), kOpenTimeout);
-  if (!store.ok()) return Fail(store.status());
-  absl::StatusOr<std::unique_ptr<coord::Cluster>> cluster = coord::Cluster::Join(Options(*store));
+  absl::StatusOr<coord::JoinOptions> options = Options();
+  if (!options.ok()) return Fail(options.status());
+  absl::StatusOr<std::unique_ptr<coord::Cluster>> cluster = coord::Cluster::Join(*std::move(options));
   if (!cluster.ok()) return Fail(cluster.status());
   const absl::Time deadline = absl::Now() + kOpenTimeout;
   absl::StatusOr<std::shared_ptr<coord::SharedMap>> words = (*cluster)->SharedMap("triggers", deadline);

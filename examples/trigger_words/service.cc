@@ -67,6 +67,18 @@ std::string_view StateName(coord::SessionState state) {
   return "unknown";
 }
 
+std::string_view ConnectionName(kv::Connection connection) {
+  switch (connection) {
+    case kv::Connection::kConnected:
+      return "connected";
+    case kv::Connection::kReconnecting:
+      return "reconnecting";
+    case kv::Connection::kClosed:
+      return "closed";
+  }
+  return "unknown";
+}
+
 // The methods of a path that needs no more than a look at its name; nullptr: there is no such path.
 const char* AllowedMethods(std::string_view path) {
   if (path == "/triggers") return "GET, HEAD, POST";
@@ -184,6 +196,7 @@ HttpReply Service::Status() {
   Json status = {{"copy", cluster_->instance()},
                  {"session", cluster_->session()},
                  {"state", StateName(cluster_->state())},
+                 {"store", ConnectionName(cluster_->Stats().connection)},
                  {"leader", nullptr},
                  {"fence", 0},
                  {"triggers", Given(*words_->Get())}};

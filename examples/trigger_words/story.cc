@@ -1,12 +1,9 @@
 #include "examples/trigger_words/story.h"
 
-#include <algorithm>
-#include <cstdio>
 #include <map>
 #include <set>
 
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
 #include "examples/trigger_words/feed.h"
 #include "examples/trigger_words/http.h"
@@ -16,13 +13,7 @@ namespace {
 
 using Words = std::vector<std::string>;
 
-constexpr absl::Duration kSoon = absl::Seconds(5);  // for what takes milliseconds on an idle machine
-
 std::string Quoted(const Words& words) { return absl::StrCat("[", absl::StrJoin(words, ", "), "]"); }
-
-std::string Ms(absl::Duration d) { return absl::StrFormat("%.1f ms", absl::ToDoubleMilliseconds(d)); }
-
-std::string Name(size_t i) { return absl::StrCat("server-", i + 1); }
 
 #define STORY_TRY(expression) \
   if (absl::Status story_status = (expression); !story_status.ok()) return story_status
@@ -30,68 +21,6 @@ std::string Name(size_t i) { return absl::StrCat("server-", i + 1); }
 absl::Status Wrong(const std::string& what) { return absl::FailedPreconditionError(what); }
 
 }  // namespace
-
-void Story::Say(const std::string& who, const std::string& what) const {
-  std::printf("%8.3f s  %-9s %s\n", absl::ToDoubleSeconds(absl::Now() - begin_), who.c_str(), what.c_str());
-  std::fflush(stdout);
-}
-
-CopyOptions Story::Options(size_t i) const {
-  CopyOptions options;
-  options.binary = binary_;
-  options.name = Name(i);
-  options.store = store_;
-  options.digest = DigestPath();
-  options.plugin = "com.example.story";
-  options.ttl = ttl_;
-  options.log = folder_ + "/log";
-  return options;
-}
-
-std::vector<Copy*> Story::Running() {
-  std::vector<Copy*> running;
-  for (std::optional<Copy>& copy : copies_) {
-    if (copy.has_value()) running.push_back(&*copy);
-  }
-  return running;
-}
-
-std::optional<Copy>& Story::ByName(const std::string& name) {
-  return *std::find_if(copies_.begin(), copies_.end(),
-                       [&](const std::optional<Copy>& c) { return c && c->name() == name; });
-}
-
-absl::Status Story::StartAll() {
-  for (size_t i = 0; i < copies_.size(); ++i) {
-    absl::StatusOr<Copy> copy = Copy::Launch(Options(i));
-    if (!copy.ok()) return copy.status();
-    copies_[i].emplace(*std::move(copy));
-  }
-  for (size_t i = 0; i < copies_.size(); ++i) {
-    STORY_TRY(copies_[i]->WaitReady());
-    Say(Name(i), absl::StrCat("ready on port ", copies_[i]->port(), ", process ", copies_[i]->process().pid()));
-  }
-  const absl::StatusOr<CopyStatus> status = WaitForLeader(Running(), fence_, kSoon);
-  if (!status.ok()) return status.status();
-  leader_ = status->leader;
-  fence_ = status->fence;
-  Say("all", absl::StrCat("agree: ", leader_, " leads, fence ", fence_));
-  return absl::OkStatus();
-}
-
-absl::Status Story::StopAll() {
-  for (std::optional<Copy>& copy : copies_) {
-    if (!copy.has_value()) continue;
-    const absl::Time begin = absl::Now();
-    const absl::StatusOr<int> code = copy->Stop();
-    if (!code.ok()) return code.status();
-    if (*code != 0)
-      return Wrong(absl::StrCat(copy->name(), " should have exited with 0 after SIGTERM, not with ", *code));
-    Say(copy->name(), absl::StrCat("left after SIGTERM within ", Ms(absl::Now() - begin), ", exit code 0"));
-    copy.reset();
-  }
-  return absl::OkStatus();
-}
 
 absl::Status Story::ExpectPost(size_t i, const std::string& text, const Words& expected) {
   const absl::StatusOr<Words> alerts = copies_[i]->Post(text);
@@ -167,7 +96,7 @@ absl::Status Story::KilledLeader() {
   Say(killed, "leads, and is killed with SIGKILL");
   STORY_TRY(ExpectPost((index + 1) % 3, "hello, is anybody leading?", {"hello"}));
   // The promise is ttl + 0.5 s after the last beat; the rest is for us, who ask by HTTP.
-  STORY_TRY(LeaderChanges("the kill", now, ttl_ + absl::Seconds(1)));
+  STORY_TRY(LeaderChanges("the kill", now, options_.ttl + absl::Seconds(1)));
   absl::StatusOr<Copy> again = Copy::Start(Options(index));
   if (!again.ok()) return again.status();
   leader.emplace(*std::move(again));
@@ -211,7 +140,7 @@ absl::Status Story::Leave() {
 
 absl::Status Story::EveryAlertOnce() {
   absl::StatusOr<std::vector<DigestEntry>> digest;
-  WaitUntil(ttl_ + absl::Seconds(10), [&] {
+  WaitUntil(options_.ttl + absl::Seconds(10), [&] {
     digest = ReadDigest(DigestPath());
     return digest.ok() && digest->size() >= expected_alerts_;
   });
@@ -233,7 +162,7 @@ absl::Status Story::EveryAlertOnce() {
 }
 
 absl::Status Story::Play() {
-  std::printf("Three copies of a plugin share one store: %s\n", store_.c_str());
+  Introduce();
   STORY_TRY(StartAll());
   STORY_TRY(AlertsElsewhere());
   STORY_TRY(DigestHas(leader_));
@@ -251,7 +180,7 @@ absl::Status Story::Play() {
 }
 
 absl::Status Story::Feed(const std::string& path, const Words& words) {
-  std::printf("Three copies of a plugin share one store: %s\n", store_.c_str());
+  Introduce();
   STORY_TRY(StartAll());
   for (const std::string& word : words) STORY_TRY(copies_[0]->Do("POST", "/triggers", word));
   Say(Name(0), absl::StrCat("got the trigger words ", Quoted(words)));

@@ -18,11 +18,20 @@
 
 namespace trigger_words {
 
+struct StoryOptions {
+  std::string binary;  // the plugin's
+  std::string folder;  // for the digest and for what the copies say
+  std::string store;   // without a secret: the copies have it on their command lines
+  std::string events;  // the same; empty: --events is not given to the copies
+  absl::Duration ttl = absl::Seconds(2);
+  absl::Duration max_ttl = absl::Seconds(60);
+  bool accept_weaker = false;
+};
+
 // For one thread, which must outlive the copies. An error of Play and Feed says what should have been.
 class Story {
  public:
-  Story(std::string binary, std::string store, std::string folder, absl::Duration ttl)
-      : binary_(std::move(binary)), store_(std::move(store)), folder_(std::move(folder)), ttl_(ttl), copies_(3) {}
+  explicit Story(StoryOptions options) : options_(std::move(options)), copies_(3) {}
 
   // Sets a word, kills the leader, starts it again, lets one step down and one leave, restarts all, and counts the
   // lines of the digest.
@@ -33,9 +42,15 @@ class Story {
   absl::Status Feed(const std::string& path, const std::vector<std::string>& words);
 
  private:
-  void Say(const std::string& who, const std::string& what) const;
-  std::string DigestPath() const { return folder_ + "/digest.jsonl"; }
+  static constexpr absl::Duration kSoon = absl::Seconds(5);  // for what takes milliseconds on an idle machine
+  static std::string Ms(absl::Duration d);
+  static std::string Name(size_t i);
 
+  void Say(const std::string& who, const std::string& what) const;
+  std::string DigestPath() const { return options_.folder + "/digest.jsonl"; }
+
+  void Introduce() const;
+  void RepeatWarning() const;
   CopyOptions Options(size_t i) const;
   std::vector<Copy*> Running();
   std::optional<Copy>& ByName(const std::string& name);
@@ -51,10 +66,7 @@ class Story {
   absl::Status DigestHas(const std::string& writer);
   absl::Status EveryAlertOnce();
 
-  const std::string binary_;
-  const std::string store_;
-  const std::string folder_;
-  const absl::Duration ttl_;
+  const StoryOptions options_;
   const absl::Time begin_ = absl::Now();
   std::vector<std::optional<Copy>> copies_;
   std::string leader_;

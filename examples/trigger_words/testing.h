@@ -6,11 +6,14 @@
 #include <gtest/gtest.h>
 #include <sys/wait.h>
 
+#include <cstdio>
 #include <cstdlib>
+#include <filesystem>
 #include <fstream>
 #include <iterator>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
@@ -25,6 +28,34 @@ inline constexpr absl::Duration kSoon = absl::Seconds(20);
 
 inline std::string Runfile(const std::string& path) {
   return absl::StrCat(std::getenv("TEST_SRCDIR"), "/", std::getenv("TEST_WORKSPACE"), "/", path);
+}
+
+struct Ran {
+  int exit_code = -1;
+  std::string output;  // and errors
+};
+
+// Runs a program of this folder to its end; `flags` as the shell reads them.
+inline Ran RunProgram(const std::string& program, const std::string& flags) {
+  FILE* const pipe = popen((Runfile("examples/trigger_words/" + program) + " " + flags + " 2>&1").c_str(), "r");
+  Ran ran;
+  char buffer[4096];
+  while (const size_t size = fread(buffer, 1, sizeof buffer, pipe)) ran.output.append(buffer, size);
+  const int status = pclose(pipe);
+  if (WIFEXITED(status)) ran.exit_code = WEXITSTATUS(status);
+  return ran;
+}
+
+// The command lines of all processes that have `text` in theirs, the words separated by NULs; or, with "environ", the
+// environments.
+inline std::vector<std::string> CommandLinesWith(const std::string& text, const std::string& what = "cmdline") {
+  std::vector<std::string> found;
+  for (const auto& process : std::filesystem::directory_iterator("/proc")) {
+    std::ifstream file(process.path() / what, std::ios::binary);
+    std::string words{std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
+    if (words.find(text) != std::string::npos) found.push_back(std::move(words));
+  }
+  return found;
 }
 
 class PluginTest : public ::testing::Test {

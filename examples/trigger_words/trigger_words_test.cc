@@ -22,6 +22,7 @@ using ::testing::AllOf;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
+using ::testing::Not;
 using ::testing::StartsWith;
 
 using Words = std::vector<std::string>;
@@ -92,6 +93,7 @@ TEST_F(TriggerWords, StatusNamesCopySessionLeaderFenceAndWords) {
   ASSERT_TRUE(status.ok()) << status.status();
   EXPECT_EQ(status->copy, "server-2");
   EXPECT_EQ(status->state, "attached");
+  EXPECT_EQ(status->store, "connected");
   EXPECT_FALSE(status->session.empty());
   EXPECT_NE(status->session, copies_[0]->Status()->session);
   EXPECT_THAT(status->triggers, ElementsAre("hello"));
@@ -176,7 +178,8 @@ TEST_F(TriggerWords, MetricsCount) {
   EXPECT_THAT(metrics.body, AllOf(HasSubstr("trigger_words_posts_total" + labels + "2\n"),
                                   HasSubstr("trigger_words_alerts_total" + labels + "1\n"),
                                   HasSubstr("trigger_words_refused_total" + labels + "1\n"),
-                                  HasSubstr("trigger_words_words" + labels + "1\n"), HasSubstr("# TYPE coord_")));
+                                  HasSubstr("trigger_words_words" + labels + "1\n"),
+                                  HasSubstr("coord_store_connected" + labels + "1\n")));
 }
 
 // Holds the write lock of a database as another program could.
@@ -262,11 +265,31 @@ TEST_F(TriggerWords, BadFlagsAreRefusedWithASentence) {
   EXPECT_THAT(EndOf({}), HasSubstr("--instance is missing: name this copy, for example --instance server-1"));
   EXPECT_THAT(EndOf({"--instance", "a", "--port", "70000"}), HasSubstr("--port must be 0 to 65535"));
   EXPECT_THAT(EndOf({"--instance", "a", "--accept-weaker", "extra"}), HasSubstr("'extra' is no flag; see --help"));
-  EXPECT_THAT(EndOf({"--instance", "a", "--events", "x:"}), HasSubstr("--events knows no URL yet"));
+  EXPECT_THAT(EndOf({"--instance", "a", "--store", store_, "--events", "x:"}),
+              HasSubstr("the URL of events \"x:\" has an unknown scheme; known are nats:, store:"));
+  EXPECT_THAT(EndOf({"--instance", "a", "--store", store_, "--max-ttl", "5s"}),
+              HasSubstr("ttl is 10s; it must be from 100ms to 5s"));
   EXPECT_THAT(EndOf({"--instance", "a", "--store", "nowhere:x"}), HasSubstr("sqlite:"));
   EXPECT_THAT(EndOf({"--instance", "a", "--store", store_, "--plugin", "a/b"}), HasSubstr("plugin"));
   EXPECT_THAT(EndOf({"--instance", "a", "--listen", "192.0.2.1"}), HasSubstr("cannot listen on 192.0.2.1:0"));
   EXPECT_THAT(EndOf({"--instance", "a", "--digest", folder_.path()}), HasSubstr("digest"));
+}
+
+TEST_F(TriggerWords, GuaranteesArePrintedOfAllStoresOrOfOne) {
+  const Ran all = RunProgram("plugin", "--guarantees");
+  EXPECT_EQ(all.exit_code, 0);
+  EXPECT_THAT(all.output, AllOf(StartsWith("sqlite:PATH\n"), HasSubstr("\nmemcached://HOST\n"),
+                                HasSubstr("sync_interval: always"), HasSubstr("  --accept-weaker     needed\n")));
+  const Ran one = RunProgram("plugin", "--guarantees --store " + store_ + "?sync=full");
+  EXPECT_EQ(one.exit_code, 0);
+  EXPECT_THAT(one.output, AllOf(StartsWith("sqlite:PATH?sync=full\n"), Not(HasSubstr("memcached"))));
+  EXPECT_EQ(RunProgram("plugin", "--guarantees --store nowhere:x").exit_code, 1);
+}
+
+TEST_F(TriggerWords, ASecretOnTheCommandLineIsWipedWithAWarning) {
+  const std::string said = EndOf({"--instance", "a", "--store", "nats://u:hunter2@127.0.0.1:1"});
+  EXPECT_THAT(said, AllOf(HasSubstr("plugin: warning: a secret was given on the command line"),
+                          HasSubstr("cannot connect"), Not(HasSubstr("hunter2"))));
 }
 
 }  // namespace

@@ -1,10 +1,15 @@
-// What a plugin that is built with anything but Bazel looks like: joins, takes a lock, prints its fence.
+// What a plugin that is built with anything but Bazel looks like: joins, takes a lock, prints its fence. Before that it
+// asks for servers where there are none, so that their clients are known to be linked.
 
 #include <iostream>
 
 #include "coord/coord.h"
 
 int main() {
+  for (const char* url : {"nats://127.0.0.1:1", "memcached://127.0.0.1:1"}) {
+    const auto refused = coord::OpenBackends(url, "", absl::Milliseconds(500));
+    if (!absl::IsUnavailable(refused.status())) return std::cerr << url << ": " << refused.status() << "\n", 1;
+  }
   auto store = kv::Open("memory:");
   if (!store.ok()) return std::cerr << store.status() << "\n", 1;
   coord::JoinOptions options;

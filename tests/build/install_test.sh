@@ -31,7 +31,13 @@ library=$prefix/lib/libcoord.so
 [[ $(readelf -d "$library") == *"SONAME"*"[libcoord.so.0]"* ]] || fail "no soname"
 nm -DC --defined-only "$library" >"$TEST_TMPDIR/symbols"
 grep -q ' T kv::Open(' "$TEST_TMPDIR/symbols" || fail "kv::Open is not exported"
-grep -q ' T coord::Cluster::Join(' "$TEST_TMPDIR/symbols" || fail "coord::Cluster::Join is not exported"
+for symbol in coord::Cluster::Join coord::OpenBackends coord::NatsEvents kv::OpenNatsStore kv::OpenMemcachedStore kv::WipeSecrets; do
+  grep -q " T $symbol(" "$TEST_TMPDIR/symbols" || fail "$symbol is not exported"
+done
+for needed in libnats libmemcached libsqlite3; do
+  [[ $(readelf -d "$library") == *NEEDED*"[$needed.so"* ]] || fail "it does not name $needed"
+  [[ $(pkg-config --libs coord-static) == *" -l${needed#lib}"* ]] || fail "coord-static.pc does not name $needed"
+done
 
 g++ -std=c++17 -Wall -Wextra -Werror "$program" $(pkg-config --cflags --libs coord) -o "$TEST_TMPDIR/shared"
 [[ $(ldd "$TEST_TMPDIR/shared") == *"libcoord.so.0 => not found"* ]] || fail "it is not linked to libcoord.so.0"

@@ -4,6 +4,9 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <httplib.h>
+#include <libmemcached/memcached.h>
+#include <nats/nats.h>
+#include <openssl/crypto.h>
 #include <sqlite3.h>
 #include <unicode/unistr.h>
 
@@ -50,11 +53,22 @@ TEST(SystemLibraries, Icu) {
   EXPECT_EQ(folded, "grüsse");
 }
 
+TEST(SystemLibraries, OpenSsl) { EXPECT_GE(OpenSSL_version_num(), 0x30000000u); }
+
 TEST(SystemLibraries, Json) { EXPECT_EQ(nlohmann::json::parse("{\"a\":[1,2]}")["a"].size(), 2u); }
 
 TEST(SystemLibraries, Httplib) {
   httplib::Server server;
   EXPECT_GT(server.bind_to_any_port("127.0.0.1"), 0);
+}
+
+TEST(SystemLibraries, Nats) { EXPECT_EQ(nats_GetVersionNumber() >> 16, 3u); }
+
+TEST(SystemLibraries, Memcached) {
+  memcached_st* const memcached = memcached_create(nullptr);
+  ASSERT_NE(memcached, nullptr);
+  EXPECT_EQ(memcached_server_count(memcached), 0u);
+  memcached_free(memcached);
 }
 
 TEST(SystemLibraries, Benchmark) { EXPECT_FALSE(benchmark::CPUInfo::Get().num_cpus <= 0); }

@@ -1,4 +1,4 @@
-// Copies on one database in a folder of their own, as most tests here need them.
+// Copies on one store, by default a database in a folder of their own, as most tests here need them.
 
 #ifndef TESTS_PROCESS_COPIES_H_
 #define TESTS_PROCESS_COPIES_H_
@@ -19,9 +19,9 @@ namespace process_test {
 class CopiesTest : public testing::Test {
  protected:
   std::string database() const { return folder_ / "coord.db"; }
-  std::string url() const { return "sqlite:" + database(); }
+  virtual std::string url() const { return "sqlite:" + database(); }
 
-  Process::Options OptionsOf(const std::string& instance, absl::Duration ttl) const {
+  virtual Process::Options OptionsOf(const std::string& instance, absl::Duration ttl) const {
     Process::Options options;
     options.store = url();
     options.instance = instance;

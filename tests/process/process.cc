@@ -77,10 +77,12 @@ Process::Process(const Options& options) : instance_(options.instance) {
   // A worker that has ended is noticed by its output; writing to it must not end the test.
   signal(SIGPIPE, SIG_IGN);
   int output = -1;
-  pid_ = Spawn({WorkerPath(), "--store=" + options.store, "--instance=" + options.instance,
-                "--ttl=" + absl::FormatDuration(options.ttl),
-                "--call_timeout=" + absl::FormatDuration(options.call_timeout), absl::StrCat("--parent=", getpid())},
-               &input_, &output);
+  pid_ = Spawn(
+      {WorkerPath(), "--store=" + options.store, "--events=" + options.events, "--instance=" + options.instance,
+       "--ttl=" + absl::FormatDuration(options.ttl), "--call_timeout=" + absl::FormatDuration(options.call_timeout),
+       absl::StrCat("--accept_weaker=", options.accept_weaker ? "true" : "false"),
+       "--max_ttl=" + absl::FormatDuration(options.max_ttl), absl::StrCat("--parent=", getpid())},
+      &input_, &output);
   reader_ = std::thread([this, output] { ReadOutput(output); });
 }
 

@@ -40,9 +40,12 @@ class Process {
  public:
   struct Options {
     std::string store;
+    std::string events;  // empty: the store's own
     std::string instance = "worker";
     absl::Duration ttl = absl::Seconds(10);
     absl::Duration call_timeout = absl::Seconds(2);
+    absl::Duration max_ttl;  // zero: a minute, or `ttl` if that is longer
+    bool accept_weaker = false;
   };
 
   explicit Process(const Options& options);

@@ -2,17 +2,17 @@
 
 load("@rules_cc//cc:defs.bzl", "cc_test")
 
-def process_test(name, deps = [], tags = [], size = "medium"):
+def process_test(name, deps = [], tags = [], size = "medium", worker = "//tests/process:worker"):
     """A test NAME.cc whose processes are workers."""
     cc_test(
         name = name,
         size = size,
         srcs = [name + ".cc"],
-        data = [":worker"],
-        env = {"COORD_TEST_WORKER": "$(rootpath :worker)"},
+        data = [worker],
+        env = {"COORD_TEST_WORKER": "$(rootpath %s)" % worker},
         tags = tags,
         deps = [
-            ":process",
+            "//tests/process",
             "@com_google_absl//absl/status",
             "@com_google_absl//absl/strings",
             "@com_google_absl//absl/time",

@@ -15,6 +15,8 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
+#include "coord/open_events.h"
+#include "kv/open.h"
 
 namespace process_test {
 namespace {
@@ -76,9 +78,15 @@ void Session::AddJoined(const std::string& command,
 absl::StatusOr<std::shared_ptr<kv::Store>> Session::Store() {
   std::lock_guard<std::mutex> lock(mutex_);
   if (store_ != nullptr) return store_;
-  absl::StatusOr<std::shared_ptr<kv::Store>> opened = kv::Open(flags_.store);
-  if (opened.ok()) store_ = *opened;
-  return opened;
+  const absl::StatusOr<std::shared_ptr<kv::Store>> opened = kv::Open(flags_.store);
+  if (!opened.ok()) return opened;
+  if (!flags_.events.empty()) {
+    const absl::StatusOr<std::shared_ptr<coord::EventDriver>> events = coord::OpenEvents(flags_.events);
+    if (!events.ok()) return events.status();
+    events_ = *events;
+  }
+  store_ = *opened;
+  return store_;
 }
 
 coord::JoinOptions Session::Options(std::shared_ptr<kv::Store> store) const {
@@ -87,8 +95,11 @@ coord::JoinOptions Session::Options(std::shared_ptr<kv::Store> store) const {
   options.plugin = flags_.plugin;
   options.instance = flags_.instance;
   options.ttl = flags_.ttl;
-  options.max_ttl = std::max(options.max_ttl, flags_.ttl);
+  options.max_ttl = flags_.max_ttl > absl::ZeroDuration() ? flags_.max_ttl : std::max(options.max_ttl, flags_.ttl);
   options.call_timeout = flags_.call_timeout;
+  options.accept_weaker = flags_.accept_weaker;
+  std::lock_guard<std::mutex> lock(mutex_);
+  options.events = events_;
   return options;
 }
 
@@ -128,6 +139,12 @@ void Session::AddOwnCommands() {
     std::lock_guard<std::mutex> lock(mutex_);
     cluster_ = *std::move(joined);
     return cluster_->session();
+  });
+  // BEATS FAILED_BEATS SESSIONS CONFLICTS UNKNOWN_OUTCOMES
+  AddJoined("stats", [](coord::Cluster& cluster, const Arguments&) -> absl::StatusOr<std::string> {
+    const coord::Stats stats = cluster.Stats();
+    return absl::StrCat(stats.beats, " ", stats.failed_beats, " ", stats.sessions, " ", stats.conflicts, " ",
+                        stats.unknown_outcomes);
   });
   AddJoined("session", [](coord::Cluster& cluster, const Arguments&) { return cluster.session(); });
   AddJoined("leave", [](coord::Cluster& cluster, const Arguments& arguments) -> absl::StatusOr<std::string> {

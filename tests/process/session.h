@@ -14,6 +14,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -49,10 +50,13 @@ void AppendRecord(const std::string& file, std::string line);
 
 struct Flags {
   std::string store;
+  std::string events;  // empty: the store's own
   std::string plugin = "process-test";
   std::string instance = "worker";
   absl::Duration ttl = absl::Seconds(10);
   absl::Duration call_timeout = absl::Seconds(2);
+  absl::Duration max_ttl;  // zero: a minute, or `ttl` if that is longer
+  bool accept_weaker = false;
 };
 
 // What all commands of one worker share.
@@ -91,16 +95,26 @@ class Session {
   std::mutex output_;
   mutable std::mutex mutex_;
   std::shared_ptr<kv::Store> store_;
+  std::shared_ptr<coord::EventDriver> events_;  // null: the store's own
   std::shared_ptr<coord::Cluster> cluster_;
   std::map<std::string, std::shared_ptr<coord::Grant>> grants_;
 };
 
+// Acquires `mutex`, appends the copy's label to `file`, releases: FENCE, and the times of both.
+absl::StatusOr<std::string> TakeTurn(coord::Cluster& cluster, const std::string& mutex, absl::Time deadline,
+                                     const std::string& file);
+
+// What adds one to a value.
+absl::StatusOr<std::string> PlusOne(const std::optional<std::string>& now);
+
 // The families of commands, each listed at the top of its file.
 void AddGrantCommands(Session& session);
 void AddCellCommands(Session& session);
+void AddCopiesCommands(Session& session);
 void AddEventCommands(Session& session);
 void AddElectionCommands(Session& session);
 void AddFaultCommands(Session& session);
+void AddLoadCommands(Session& session);
 void AddWaitCommands(Session& session);
 
 }  // namespace process_test

@@ -1,8 +1,9 @@
 // set NAME VALUE MS, get NAME MS        an AtomicValue
 // fill NAME MS                          sets AtomicValues NAME-0, NAME-1, ... of half a megabyte until one fails: that
-// error tally NAME, tally-stop NAME           adds 1 to an AtomicValue again and again until tally-stop, which gives
-// how many
-//                                       additions were acknowledged, how many have an unknown outcome, how many failed
+//                                       error
+// add NAME MS                           adds 1 to an AtomicValue: the sum
+// tally NAME, tally-stop NAME           adds 1 to it again and again until tally-stop, which gives how many additions
+//                                       were acknowledged, how many have an unknown outcome, how many failed
 // fenced-set CELL SLOT VALUE MS         a FencedCell, with the grant in SLOT
 // fenced-get CELL MS                    VALUE FENCE
 // fenced-pause CELL SLOT VALUE MS       an Update whose function stops this process, once
@@ -28,9 +29,15 @@ struct Cells {
   std::mutex mutex;
   std::map<std::string, std::shared_ptr<coord::SharedMap>> maps;
   std::map<std::string, std::shared_ptr<coord::SharedValue>> values;
+  std::map<std::string, coord::AtomicValue> numbers;
   std::vector<coord::Subscription> subscriptions;
   std::map<std::string, std::shared_ptr<std::atomic<bool>>> tallies;  // true: stop
 
+  // One handle of each name: it remembers what it has seen.
+  coord::AtomicValue Number(Cluster& cluster, const std::string& name) {
+    std::lock_guard<std::mutex> lock(mutex);
+    return numbers.try_emplace(name, cluster.AtomicValue(name)).first->second;
+  }
   std::shared_ptr<coord::SharedMap> Map(const std::string& name) {
     std::lock_guard<std::mutex> lock(mutex);
     return maps.at(name);
@@ -45,12 +52,6 @@ absl::StatusOr<std::string> Text(const absl::StatusOr<coord::Revision>& revision
   const int64_t now = BootNanos();
   if (!revision.ok()) return revision.status();
   return absl::StrCat(revision->number, " ", now);
-}
-
-absl::StatusOr<std::string> PlusOne(const std::optional<std::string>& now) {
-  int64_t count = 0;
-  if (now.has_value() && !absl::SimpleAtoi(*now, &count)) return absl::DataLossError("not a number: " + *now);
-  return absl::StrCat(count + 1);
 }
 
 absl::StatusOr<std::string> Tally(Cells& cells, Cluster& cluster, const std::string& name) {
@@ -146,6 +147,12 @@ void AddShared(Session& session, const std::shared_ptr<Cells>& cells) {
 
 }  // namespace
 
+absl::StatusOr<std::string> PlusOne(const std::optional<std::string>& now) {
+  int64_t count = 0;
+  if (now.has_value() && !absl::SimpleAtoi(*now, &count)) return absl::DataLossError("not a number: " + *now);
+  return absl::StrCat(count + 1);
+}
+
 void AddCellCommands(Session& session) {
   auto cells = std::make_shared<Cells>();
   AddShared(session, cells);
@@ -164,6 +171,11 @@ void AddCellCommands(Session& session) {
       if (!set.ok()) return set.status();
     }
     return std::string("500 MB");
+  });
+  session.AddJoined("add", [cells](Cluster& cluster, const Arguments& arguments) -> absl::StatusOr<std::string> {
+    const auto added = cells->Number(cluster, arguments.Text(0)).Update(PlusOne, arguments.Deadline(1));
+    if (!added.ok()) return added.status();
+    return added->value;
   });
   session.AddJoined("tally", [cells](Cluster& cluster, const Arguments& arguments) {
     return Tally(*cells, cluster, arguments.Text(0));

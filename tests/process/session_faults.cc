@@ -1,8 +1,11 @@
 // These stand for other programs, and for mishaps of one's own.
 //
 // lock-database FILE      holds the write lock of the database FILE until unlock-database; use a worker that has not
-// opened it unlock-database busy                    writes to the store without a pause until busy-stop, straight
-// through kv busy-stop
+//                         opened it
+// unlock-database
+// busy                    writes to the store without a pause until busy-stop, straight through kv
+// busy-stop
+// kv-get KEY MS           what the store has there: REVISION VALUE
 
 #include <sqlite3.h>
 
@@ -44,6 +47,13 @@ void AddFaultCommands(Session& session) {
     absl::StatusOr<std::string> ended = Run(*db, "ROLLBACK");
     sqlite3_close(*db);
     return ended;
+  });
+  session.Add("kv-get", [&session](const Arguments& arguments) -> absl::StatusOr<std::string> {
+    absl::StatusOr<std::shared_ptr<kv::Store>> store = session.Store();
+    if (!store.ok()) return store.status();
+    const absl::StatusOr<kv::Entry> entry = (*store)->Get(arguments.Text(0), arguments.Deadline(1));
+    if (!entry.ok()) return entry.status();
+    return absl::StrCat(entry->revision, " ", entry->value);
   });
   auto stop = std::make_shared<std::atomic<bool>>(false);
   session.Add("busy", [&session, stop](const Arguments&) { return KeepWriting(session, *stop); });

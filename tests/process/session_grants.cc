@@ -42,16 +42,6 @@ absl::StatusOr<std::string> Describe(const absl::StatusOr<coord::NameInfo>& info
   return text;
 }
 
-absl::StatusOr<std::string> TakeTurn(Session& session, Cluster& cluster, const Arguments& arguments) {
-  absl::StatusOr<Grant> grant = cluster.Mutex(arguments.Text(0)).Acquire(arguments.Deadline(1));
-  const int64_t acquired = BootNanos();
-  if (!grant.ok()) return grant.status();
-  AppendRecord(arguments.Text(2), session.flags().instance);
-  const int64_t releasing = BootNanos();
-  if (absl::Status released = grant->Release(absl::Seconds(30)); !released.ok()) return released;
-  return absl::StrCat(grant->fence(), " ", acquired, " ", releasing);
-}
-
 // What the lock protects: the file "counter" with one line for each copy that ever wrote, "LABEL COUNT", and a line
 // "fence FENCE" of the last writer. Before it changes the counter, each holder appends "FENCE LABEL" to the file "log".
 // Read, changed, written to another name, renamed: with nothing but the lock against lost updates.
@@ -105,6 +95,17 @@ absl::StatusOr<std::string> Count(Session& session, Cluster& cluster, const Argu
 
 }  // namespace
 
+absl::StatusOr<std::string> TakeTurn(Cluster& cluster, const std::string& mutex, absl::Time deadline,
+                                     const std::string& file) {
+  absl::StatusOr<Grant> grant = cluster.Mutex(mutex).Acquire(deadline);
+  const int64_t acquired = BootNanos();
+  if (!grant.ok()) return grant.status();
+  AppendRecord(file, cluster.instance());
+  const int64_t releasing = BootNanos();
+  if (absl::Status released = grant->Release(absl::Seconds(30)); !released.ok()) return released;
+  return absl::StrCat(grant->fence(), " ", acquired, " ", releasing);
+}
+
 void AddGrantCommands(Session& session) {
   session.AddJoined("acquire", [&session](Cluster& cluster, const Arguments& arguments) {
     return Kept(session, arguments.Text(0), cluster.Mutex(arguments.Text(1)).Acquire(arguments.Deadline(2)));
@@ -124,8 +125,8 @@ void AddGrantCommands(Session& session) {
   session.AddJoined("inspect", [](Cluster& cluster, const Arguments& arguments) {
     return Describe(cluster.Mutex(arguments.Text(0)).Inspect(arguments.Deadline(1)));
   });
-  session.AddJoined("turn", [&session](Cluster& cluster, const Arguments& arguments) {
-    return TakeTurn(session, cluster, arguments);
+  session.AddJoined("turn", [](Cluster& cluster, const Arguments& arguments) {
+    return TakeTurn(cluster, arguments.Text(0), arguments.Deadline(1), arguments.Text(2));
   });
   session.AddJoined(
       "count", [&session](Cluster& cluster, const Arguments& arguments) { return Count(session, cluster, arguments); });
