@@ -72,9 +72,10 @@ absl::Status NatsEventPublisher::WaitForRoom(const Event& event) {
     const bool full = open_.size() >= max_in_flight_ || (!open_.empty() && bytes_ + event.payload->size() > kMaxBytes);
     if (!full && !many_due) return absl::OkStatus();
     if (core_->runtime->Now() >= event.until) {
-      return absl::DeadlineExceededError(absl::StrCat("the event was not published: the deadline came while ",
-                                                      open_.size(),
-                                                      " earlier events of this copy were still being stored"));
+      return absl::DeadlineExceededError(
+          absl::StrCat("the event was not published: the deadline came while ",
+                       many_due ? absl::StrCat(due_, " calls that tell what became of earlier ones were due")
+                                : absl::StrCat(open_.size(), " earlier events of this copy were still being stored")));
     }
     changed_->Wait(mu_, event.until);
   }

@@ -304,6 +304,45 @@ TEST_F(NatsEventPublisherTest, CloseWaitsForAcknowledgementsAndTellsTheRest) {
   Answer(1, kStored);
 }
 
+class PromptStreamTest : public NatsEventPublisherTest {
+ protected:
+  absl::Status OnSend(Request request) override {
+    request.outcome(kStored);
+    return absl::OkStatus();
+  }
+};
+
+// Whoever is told waits for the callback thread; a handler there cannot wait for itself.
+TEST_F(PromptStreamTest, CallsThatAreDueAreBounded) {
+  Make();
+  size_t told = 0;
+  absl::Status refused;
+  const auto publish = [&](absl::Status* result) {
+    publisher_->PublishAsync("t", "", "x", runtime_.Now() + absl::Seconds(1), [&told, result](const absl::Status& s) {
+      ++told;
+      if (result != nullptr) *result = s;
+    });
+  };
+  core_->callbacks->Post([&] {
+    for (size_t i = 0; i < NatsEventPublisher::kMaxDue; ++i) publish(nullptr);
+    EXPECT_EQ(told, 0u);
+    publish(&refused);
+    EXPECT_EQ(refused.code(), absl::StatusCode::kResourceExhausted) << refused;
+    EXPECT_EQ(told, 1u);
+    runtime_.SleepFor(absl::Seconds(10));
+  });
+  runtime_.RunUntilIdle();
+  absl::Status late;
+  publish(&late);
+  EXPECT_EQ(late.code(), absl::StatusCode::kDeadlineExceeded) << late;
+  Pass(absl::Seconds(20));
+  EXPECT_EQ(told, NatsEventPublisher::kMaxDue + 2);
+  absl::Status good = absl::UnknownError("not told");
+  publish(&good);
+  runtime_.RunUntilIdle();
+  EXPECT_TRUE(good.ok()) << good;
+}
+
 // Outcomes are drawn at random, and all promises are checked on what the stream got.
 class RandomFaultsTest : public NatsEventPublisherTest, public testing::WithParamInterface<uint64_t> {
  protected:

@@ -17,6 +17,7 @@ using Json = nlohmann::json;
 constexpr int kNoSuchStream = 10059;
 constexpr int kNameInUse = 10058;
 constexpr int kNoMessage = 10037;
+constexpr int kNoPeers = 10005;  // also of a cluster that is just starting
 
 constexpr char kUnreadable[] = "the answer of the NATS server is none of JetStream: find out who else answers there";
 
@@ -30,6 +31,7 @@ absl::Status FromError(const Json& error) {
       absl::StrCat("JetStream says: ", error.value("description", "no reason"), " (", code, "/", number, ")");
   if (number == kNoSuchStream || number == kNoMessage) return absl::NotFoundError(text);
   if (number == kNameInUse) return absl::AlreadyExistsError(text);
+  if (number == kNoPeers) return absl::UnavailableError(text);
   if (code == 409) return absl::AbortedError(text);
   // What the server calls the caller's fault stays wrong; all else may pass.
   if (code >= 400 && code < 500) return absl::FailedPreconditionError(text);

@@ -145,6 +145,12 @@ void PluginProcess::KillAll() {
     const pid_t pid = child;
     if (pid > 0) kill(pid, SIGKILL);
   }
+  // They write until they have ended. Whoever else waits for one may take its status.
+  for (std::atomic<pid_t>& child : children) {
+    const pid_t pid = child;
+    siginfo_t info;
+    if (pid > 0) waitid(P_PID, static_cast<id_t>(pid), &info, WEXITED | WNOWAIT);
+  }
 }
 
 TemporaryFolder::TemporaryFolder() {

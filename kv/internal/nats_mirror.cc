@@ -77,6 +77,16 @@ void NatsMirror::Reset(uint64_t incarnation) {
   for (const auto& subscription : subscriptions_) RestartLocked(subscription, WatchKind::kEpochChanged);
 }
 
+bool NatsMirror::Takes(uint64_t load) const {
+  MutexLock lock(mutex_);
+  return load == load_;
+}
+
+Revision NatsMirror::reached() const {
+  MutexLock lock(mutex_);
+  return std::max(position_, reached_);
+}
+
 std::optional<uint64_t> NatsMirror::Loading() const {
   MutexLock lock(mutex_);
   if (!loading_) return std::nullopt;

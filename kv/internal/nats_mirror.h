@@ -68,8 +68,12 @@ class NatsMirror {
   // Another incarnation.
   void Reset(uint64_t incarnation);
 
+  // Whether what is applied under this number counts: not after another BeginLoad, or another incarnation.
+  bool Takes(uint64_t load) const;
   // How far loading has come: nothing when it is done; else the messages that came so far.
   std::optional<uint64_t> Loading() const;
+  // Everything up to here is in the copy.
+  Revision reached() const;
 
   // The entry as the copy has it, whether or not that is the newest.
   std::optional<Entry> Find(std::string_view key) const;

@@ -132,24 +132,37 @@ TEST_F(NatsMirrorTest, AnEntryThatCameBackIsNotShown) {
 TEST_F(NatsMirrorTest, TooManyEventsBecomeAResync) {
   const uint64_t load = Load({});
   Recorder recorder;
-  Mutex gate;
-  gate.Lock();
+  Mutex mutex;
+  CondVar changed;
+  bool entered = false;
+  bool go = false;
   const auto record = recorder.Callback();
   const auto watch = mirror_.Add(
       "",
       [&](const WatchEvent& event) {
-        { MutexLock lock(gate); }
+        {
+          MutexLock lock(mutex);
+          entered = true;
+          changed.NotifyAll();
+          while (!go) changed.Wait(mutex);
+        }
         record(event);
       },
       0);
+  {
+    MutexLock lock(mutex);
+    while (!entered) changed.Wait(mutex);
+  }
   const Revision last = NatsMirror::kMaxQueuedEvents + 10;
   for (Revision revision = 1; revision <= last; ++revision) mirror_.Apply(load, Put("a", "x", revision), true);
-  gate.Unlock();
-  EXPECT_TRUE(recorder.Await([&](const auto& events) {
-    return !events.empty() && events.back().kind == WatchKind::kSynced &&
-           events[events.size() - 2].entry.revision == last;
-  }));
-  EXPECT_LT(recorder.Events().size(), 10u);
+  {
+    MutexLock lock(mutex);
+    go = true;
+    changed.NotifyAll();
+  }
+  EXPECT_TRUE(AwaitTexts(recorder, {"synced", "resync", "put a=x", "synced"}))
+      << testing::PrintToString(recorder.Events().size());
+  EXPECT_EQ(recorder.Events()[2].entry.revision, last);
 }
 
 // --- What is remembered of deletes. ---

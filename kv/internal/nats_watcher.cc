@@ -20,6 +20,10 @@ constexpr milliseconds kMaxBackoff(2000);
 constexpr milliseconds kMaxSilence(1000);
 constexpr milliseconds kProgressPeriod(250);
 
+// What this process has seen of the bucket is to be in the copy so soon. Well above what a busy server takes.
+constexpr milliseconds kLongestLag(1500);
+constexpr milliseconds kLagPeriod(500);
+
 }  // namespace
 
 NatsWatcher::NatsWatcher(std::shared_ptr<NatsConnection> connection, const NatsBucket* bucket, NatsGate* gate,
@@ -38,9 +42,11 @@ void NatsWatcher::Hurry() {
 
 SteadyTime NatsWatcher::Step() {
   SteadyTime now = steady_clock::now();
+  // Another incarnation was found, which this consumer may not know of.
+  if (consumer_ != nullptr && !mirror_.Takes(load_)) broken_load_ = load_;
   if (consumer_ != nullptr && broken_load_ != load_) {
     CheckProgress(now);
-    if (broken_load_ != load_) return mirror_.Loading().has_value() ? now + kProgressPeriod : SteadyTime::max();
+    if (broken_load_ != load_) return now + (mirror_.Loading().has_value() ? kProgressPeriod : kLagPeriod);
   }
   if (consumer_ != nullptr) {
     consumer_.reset();
@@ -60,10 +66,20 @@ void NatsWatcher::CheckProgress(SteadyTime now) {
   const std::optional<uint64_t> messages = mirror_.Loading();
   if (!messages.has_value()) {
     backoff_ = kMinBackoff;
+    CheckLag(now);
   } else if (*messages != messages_) {
     messages_ = *messages;
     progress_at_ = now;
   } else if (now - progress_at_ > kMaxSilence) {
+    broken_load_ = load_;
+  }
+}
+
+void NatsWatcher::CheckLag(SteadyTime now) {
+  if (mirror_.reached() >= seen_) {
+    seen_ = gate_.highest();
+    seen_at_ = now;
+  } else if (now - seen_at_ > kLongestLag) {
     broken_load_ = load_;
   }
 }
@@ -75,6 +91,7 @@ absl::Status NatsWatcher::Attempt() {
   const uint64_t load = mirror_.BeginLoad(pass->incarnation, pass->highest);
   load_ = load;
   messages_ = 0;
+  seen_ = 0;
   progress_at_ = steady_clock::now();
   NatsConsumerOptions options;
   options.stream = bucket_.stream();

@@ -1,8 +1,10 @@
 // Keeps the mirror fed: one consumer over the whole bucket, made again whenever it breaks.
 //
 // After a lost connection, missed heartbeats or a hole in the consumer's own count nothing is skipped: the bucket is
-// read again. A new consumer counts only once the stream has been looked at after it was made, so that it is known
-// which incarnation it reads.
+// read again. A consumer lives on one of the servers, and shows what that one's replica has: if that falls behind what
+// this process has seen, by the answers to its own calls, another consumer is made, maybe on another server. A new
+// consumer counts only once the stream has been looked at after it was made, so that it is known which incarnation it
+// reads.
 //
 // Step, and the destructor, belong to one thread.
 
@@ -23,6 +25,7 @@
 #include "kv/internal/nats_gate.h"
 #include "kv/internal/nats_mirror.h"
 #include "kv/nats_connection.h"
+#include "kv/store.h"
 
 namespace kv::internal {
 
@@ -43,6 +46,7 @@ class NatsWatcher {
   absl::Status Attempt();
   void OnMessage(uint64_t incarnation, uint64_t load, StreamMessage message);
   void CheckProgress(SteadyTime now);
+  void CheckLag(SteadyTime now);
 
   const std::shared_ptr<NatsConnection> connection_;
   const NatsBucket& bucket_;
@@ -60,6 +64,9 @@ class NatsWatcher {
   // Of loading: how many messages had come when something last came.
   uint64_t messages_ = 0;
   SteadyTime progress_at_{};
+  // Of following: what had been seen of the bucket at some time, and that time.
+  Revision seen_ = 0;
+  SteadyTime seen_at_{};
   std::unique_ptr<NatsConsumer> consumer_;  // last: ends before what its callbacks use
 };
 

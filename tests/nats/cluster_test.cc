@@ -50,6 +50,14 @@ const absl::StatusOr<std::unique_ptr<servers::Network>>& TheNetwork() {
   return network;
 }
 
+// Servers of 2.9 apply entries that the others have dropped, and drop some that the others apply: in their files the
+// same sequences hold other messages afterwards. Nothing that a client does can mend that.
+bool KeepsReplicasAlike(const std::string& version) {
+  int major = 0, minor = 0;
+  EXPECT_EQ(std::sscanf(version.c_str(), "%d.%d", &major, &minor), 2) << version;
+  return major > 2 || minor >= 10;
+}
+
 class ClusterTest : public process_test::CopiesTest {
  protected:
   std::string url() const override {
@@ -72,7 +80,12 @@ class ClusterTest : public process_test::CopiesTest {
     auto cluster = servers::NatsCluster::Run(kServers, {}, places);
     ASSERT_TRUE(cluster.ok()) << cluster.status();
     cluster_ = *std::move(cluster);
-    Say(absl::StrCat("nats-server ", cluster_->server(0).version(), "; COORD_TEST_SEED=", seed_));
+    const std::string version = cluster_->server(0).version();
+    Say(absl::StrCat("nats-server ", version, "; COORD_TEST_SEED=", seed_));
+    if (!KeepsReplicasAlike(version)) {
+      GTEST_SKIP() << "left out: nats-server " << version << " does not keep the replicas of a stream alike when their "
+                   << "leader is killed or stopped; set COORD_NATS_SERVER to one of 2.10 or later";
+    }
 
     std::vector<Process*> all;
     for (int i = 0; i < kCopies; ++i) {

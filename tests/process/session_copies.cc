@@ -1,5 +1,6 @@
 // copies N MS                  N more copies in this process, LABEL.0, LABEL.1, ..., on the same store
 // copy-turn I MUTEX MS FILE    `turn` by LABEL.I
+// copies-stats                 CONFLICTS UNKNOWN_OUTCOMES of all of them together
 // hold N PREFIX MS             the mutexes PREFIX-0, PREFIX-1, ..., until the process ends
 
 #include <memory>
@@ -61,6 +62,16 @@ void AddCopiesCommands(Session& session) {
       cluster = copies->clusters.at(static_cast<size_t>(arguments.Number(0)));
     }
     return TakeTurn(*cluster, arguments.Text(1), arguments.Deadline(2), arguments.Text(3));
+  });
+  session.Add("copies-stats", [copies](const Arguments&) -> absl::StatusOr<std::string> {
+    uint64_t conflicts = 0, unknown = 0;
+    std::lock_guard<std::mutex> lock(copies->mutex);
+    for (const std::shared_ptr<Cluster>& cluster : copies->clusters) {
+      const coord::Stats stats = cluster->Stats();
+      conflicts += stats.conflicts;
+      unknown += stats.unknown_outcomes;
+    }
+    return absl::StrCat(conflicts, " ", unknown);
   });
   session.AddJoined(
       "hold", [copies](Cluster& cluster, const Arguments& arguments) { return Hold(cluster, *copies, arguments); });
