@@ -5,10 +5,13 @@
 // subject ("a/b" is a.b there), and a byte other than a letter, a digit, '-' and '_' is written as =XX. The revision is
 // the stream's sequence. What other clients write into the bucket under a subject that is no key's is left alone.
 //
-// Conditional writes are publishes with the expected sequence of their subject. With replicas each also bears the
-// message id "<key>@<expected>": servers before 2.9.21 compare the expected sequence before they agree on the write and
-// not when they apply it, so that two could win; the id is compared when it is applied, in all versions. With replicas
-// Put reads before it writes, and is repeated where others write too, for the same reason.
+// Conditional writes are publishes with the expected sequence of their subject. With replicas they also bear a message
+// id, and Put reads before it writes. With servers before 2.9.21, which compare the expected sequence before they agree
+// on the write and not when they apply it, the id is "<key>@<expected>", so that the second of two is refused as a
+// duplicate, and every write expects the last sequence of the stream as well: writes to one bucket then stand in one
+// line. With later servers the id is the write's own. A leader that stood still, and does not know yet that there is
+// another one, may refuse what the other one applies: such an answer is settled by looking and by sending the same
+// write again, and is DeadlineExceeded where that does not help.
 //
 // Deletes leave a marker for `delete_linger`, so that every watch sees it, and then nothing: the marker is removed by
 // whoever wrote it, or, by whoever watches, if its writer has not done so in three times that time. A process that

@@ -162,11 +162,12 @@ void NatsCleaner::FinishCover(const Job& job, const NatsPublished& published, St
     if (job.kind == Job::Kind::kCover) deletes_.GiveBack(job.incarnation, job.marker, now + kRetryPause);
     return;
   }
-  gate_.Saw(job.incarnation, published.sequence);
   if (job.kind == Job::Kind::kBury) {
+    gate_.Saw(job.incarnation, published.sequence);
     deletes_.Deleted(job.incarnation, job.marker.key, published.sequence, /*own=*/true, now);
     return;
   }
+  // Nobody need have seen this one: it goes at once, and may never be delivered.
   Job remove = job;
   remove.kind = Job::Kind::kRemove;
   remove.marker.revision = published.sequence;
