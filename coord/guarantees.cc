@@ -117,7 +117,12 @@ const char kSyncInterval[] =
 
 std::string Settings(int replicas) {
   std::string text = kSyncInterval;
-  if (replicas > 1) absl::StrAppend(&text, " Put the servers where they do not lose power together.");
+  if (replicas > 1) {
+    absl::StrAppend(&text,
+                    " Put the servers where they do not lose power together. All of this row needs nats-server 2.10 or "
+                    "later: 2.9 does not keep the replicas alike when their leader is killed, stopped or cut off, and "
+                    "acknowledged writes may be gone then.");
+  }
   return text;
 }
 
@@ -175,7 +180,8 @@ Guarantees NatsMemory(int replicas) {
   const bool many = replicas > 1;
   const std::string loss = many ? "If a majority of the servers restarts" : "If the server restarts";
   Words words = {};
-  words.exclusion = absl::StrCat(loss, ", every grant is lost, and nobody gets one until max_ttl has passed.");
+  words.exclusion = absl::StrCat(loss, ", every grant is lost, and nobody gets one until ",
+                                 many ? "twice max_ttl" : "max_ttl", " has passed.");
   words.fence = absl::StrCat(loss,
                              ", fences go on from the time of day, so that they grow if clocks were not set back "
                              "meanwhile.");
@@ -184,6 +190,7 @@ Guarantees NatsMemory(int replicas) {
   words.order = NatsFile(replicas, false).order.sentence;
   words.events = kNatsEvents;
   words.settings = "storage=memory is for what may be lost.";
+  if (many) absl::StrAppend(&words.settings, " As with files, replicas need nats-server 2.10 or later.");
   return Row(many ? "nats://HOST,HOST,HOST?replicas=3&storage=memory" : "nats://HOST?storage=memory",
              many ? "three servers or five, in their memory" : "one server, in its memory", traits, std::move(words));
 }
