@@ -33,7 +33,7 @@ Holds Fence(const kv::Traits& traits) {
 
 Holds Durability(const kv::Traits& traits, bool outlives_process) {
   if (traits.durable) return Holds::kYes;
-  return traits.volatile_storage || !outlives_process ? Holds::kNo : Holds::kLimited;
+  return traits.volatile_storage || traits.evicting || !outlives_process ? Holds::kNo : Holds::kLimited;
 }
 
 Holds Order(const kv::Traits& traits) {
@@ -118,10 +118,10 @@ const char kSyncInterval[] =
 std::string Settings(int replicas) {
   std::string text = kSyncInterval;
   if (replicas > 1) {
-    absl::StrAppend(&text,
-                    " Put the servers where they do not lose power together. All of this row needs nats-server 2.10 or "
-                    "later: 2.9 does not keep the replicas alike when their leader is killed, stopped or cut off, and "
-                    "acknowledged writes may be gone then.");
+    absl::StrAppend(
+        &text,
+        " Put the servers where they do not lose power together. Needs nats-server 2.10 or later; 2.9 has a "
+        "row of its own.");
   }
   return text;
 }
@@ -190,9 +190,33 @@ Guarantees NatsMemory(int replicas) {
   words.order = NatsFile(replicas, false).order.sentence;
   words.events = kNatsEvents;
   words.settings = "storage=memory is for what may be lost.";
-  if (many) absl::StrAppend(&words.settings, " As with files, replicas need nats-server 2.10 or later.");
+  if (many) absl::StrAppend(&words.settings, " Replicas need nats-server 2.10 or later.");
   return Row(many ? "nats://HOST,HOST,HOST?replicas=3&storage=memory" : "nats://HOST?storage=memory",
              many ? "three servers or five, in their memory" : "one server, in its memory", traits, std::move(words));
+}
+
+// In files or in memory.
+Guarantees NatsReplicasOf29() {
+  kv::Traits traits;
+  traits.name = "nats";
+  traits.watch = true;
+  traits.evicting = true;
+  traits.linearizable_reads = false;
+  const std::string loss = "If the leader is killed, stopped or cut off";
+  Words words;
+  words.exclusion = absl::StrCat(loss,
+                                 ", a grant may be lost with it: two copies may then hold it until the first notices, "
+                                 "at its next beat (ttl/3).");
+  words.fence = absl::StrCat(loss, ", a fence may be given twice until that is noticed.");
+  words.durability = absl::StrCat(loss, ", acknowledged writes may be gone, for good or on some of the servers.");
+  words.watch = "Pushed; one consumer for all watches of a process.";
+  words.order = absl::StrCat("One order of all changes, as long as the leader stays. ", loss,
+                             ", the servers may have different ones from then on.");
+  words.events = kNatsEvents;
+  words.settings =
+      "None helps: use nats-server 2.10 or later, or one server. The servers of the distribution are such ones.";
+  return Row("nats://HOST,HOST,HOST?replicas=3 on nats-server 2.9", "three servers or five of version 2.9", traits,
+             std::move(words));
 }
 
 Guarantees Memcached() {
@@ -224,8 +248,8 @@ Guarantees Memcached() {
 
 const std::vector<Guarantees>& AllGuarantees() {
   static const auto& rows = *new std::vector<Guarantees>{
-      Sqlite(false),     Sqlite(true),  NatsFile(1, false), NatsFile(1, true), NatsFile(3, false),
-      NatsFile(3, true), NatsMemory(1), NatsMemory(3),      Memcached(),       Memory(),
+      Sqlite(false), Sqlite(true),  NatsFile(1, false), NatsFile(1, true), NatsFile(3, false), NatsFile(3, true),
+      NatsMemory(1), NatsMemory(3), NatsReplicasOf29(), Memcached(),       Memory(),
   };
   return rows;
 }
@@ -233,8 +257,10 @@ const std::vector<Guarantees>& AllGuarantees() {
 const Guarantees* FindGuarantees(const kv::Traits& traits) {
   for (const Guarantees& row : AllGuarantees()) {
     const kv::Traits& own = row.traits;
-    if (own.name == traits.name && own.durable == traits.durable &&
-        own.linearizable_reads == traits.linearizable_reads && own.volatile_storage == traits.volatile_storage) {
+    if (own.name != traits.name || own.evicting != traits.evicting) continue;
+    // A store that may drop anything has one row, whatever it is kept in.
+    if (own.evicting || (own.durable == traits.durable && own.linearizable_reads == traits.linearizable_reads &&
+                         own.volatile_storage == traits.volatile_storage)) {
       return &row;
     }
   }

@@ -60,6 +60,8 @@ NatsState NatsConnection::state() const { return impl_->link->state(); }
 uint64_t NatsConnection::generation() const { return impl_->link->generation(); }
 std::string NatsConnection::server() const { return impl_->link->server(); }
 std::string NatsConnection::server_version() const { return impl_->link->server_version(); }
+
+std::vector<std::string> NatsConnection::server_versions() const { return impl_->link->server_versions(); }
 size_t NatsConnection::max_payload() const { return impl_->link->max_payload(); }
 
 std::shared_ptr<void> NatsConnection::OnState(std::function<void(NatsState)> callback) {

@@ -136,9 +136,12 @@ class NatsConnection {
   uint64_t generation() const;
 
   // The server that it is, or was last, connected to, as "host:port", and its version, as "2.9.10". After a reconnect
-  // they are up to date some milliseconds later than state().
+  // server() is up to date some milliseconds later than state(), and the version is empty until it is known.
   std::string server() const;
   std::string server_version() const;
+  // Those of all servers that it knows of: the given ones and those that they name. Empty strings for those that have
+  // not answered since it was connected; they are asked every few seconds.
+  std::vector<std::string> server_versions() const;
 
   // The largest message that the server takes, headers included, in bytes.
   size_t max_payload() const;

@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <cstdlib>
@@ -225,8 +226,33 @@ TEST(NatsConnectionOutageTest, AnotherServerTakesOver) {
   EXPECT_EQ(connection->server(), used.address());
   used.Kill();
   EXPECT_TRUE(Eventually([&] { return connection->server() == other.address(); })) << connection->server();
-  EXPECT_EQ(connection->server_version(), other.version());
+  EXPECT_TRUE(Eventually([&] { return connection->server_version() == other.version(); }));
   EXPECT_EQ(connection->Flush(Soon()), absl::OkStatus());
+}
+
+// What leads a stream now or in a moment may be any of them.
+TEST(NatsConnectionOutageTest, TheVersionsOfAllServersAreAskedFor) {
+  auto real = RunNats();
+  auto absent = RunNats();
+  absent->Kill();
+  NatsOptions options;
+  options.servers = {real->address(), absent->address()};
+  const auto connection = ConnectTo(options);
+  ASSERT_NE(connection, nullptr);
+  const auto versions = [&] {
+    Strings all = connection->server_versions();
+    std::sort(all.begin(), all.end());
+    return all;
+  };
+  EXPECT_EQ(versions(), (Strings{"", real->version()}));
+  ASSERT_TRUE(absent->Start().ok());
+  EXPECT_TRUE(Eventually([&] { return versions() == Strings(2, real->version()); }));
+  // Nothing of before is believed once it was connected anew.
+  const uint64_t generation = connection->generation();
+  (connection->server() == real->address() ? real : absent)->Kill();
+  EXPECT_TRUE(Eventually([&] { return connection->generation() > generation + 1; }));
+  ASSERT_TRUE(AwaitState(*connection, NatsState::kConnected));
+  EXPECT_TRUE(Eventually([&] { return versions() == (Strings{"", real->version()}); }));
 }
 
 TEST(NatsConnectionOutageTest, CredentialsRefusedAtAReconnectCloseIt) {

@@ -205,6 +205,56 @@ class NatsClusterOutageTest : public testing::Test {
   NatsStoreOptions options_;
 };
 
+// The servers then state different times of its creation, each its own.
+TEST_F(NatsClusterOutageTest, ABucketThatManyMakeAtATimeHasOneIncarnation) {
+  constexpr int kClients = 6;
+  std::vector<std::shared_ptr<NatsConnection>> connections;
+  for (int i = 0; i < kClients; ++i) connections.push_back(ConnectNats(cluster_->addresses(), i));
+  for (int round = 0; round < 4; ++round) {
+    options_.bucket = absl::StrCat("bucket-", round);
+    options_.delete_linger = absl::Milliseconds(1);
+    std::vector<std::shared_ptr<Store>> stores(kClients);
+    std::vector<std::thread> threads;
+    for (size_t i = 0; i < kClients; ++i) {
+      threads.emplace_back([&, i] {
+        auto store = OpenNatsStore(connections[i], options_, Soon());
+        ASSERT_TRUE(store.ok()) << store.status();
+        stores[i] = *std::move(store);
+      });
+    }
+    for (std::thread& thread : threads) thread.join();
+    std::atomic<int> changes{0};
+    std::vector<std::unique_ptr<Watch>> watches;
+    for (const auto& store : stores) {
+      auto watch = store->WatchPrefix("", [&](const WatchEvent& event) {
+        if (event.kind == WatchKind::kEpochChanged) ++changes;
+      });
+      ASSERT_TRUE(watch.ok()) << watch.status();
+      watches.push_back(*std::move(watch));
+    }
+    const std::string stream = absl::StrCat("KV_", options_.bucket);
+    for (int change = 0; change < 3; ++change) {
+      ASSERT_TRUE(cluster_->WaitForStream(stream, Soon()).ok());
+      const int leader = cluster_->StreamLeader(stream).value_or(-1);
+      const auto asked = connections[0]->Request("$JS.API.STREAM.LEADER.STEPDOWN." + stream, "", {}, Soon());
+      ASSERT_TRUE(asked.ok()) << asked.status();
+      while (cluster_->StreamLeader(stream).value_or(leader) == leader) absl::SleepFor(absl::Milliseconds(20));
+      // Each looks at the stream before it removes what a delete left.
+      for (size_t i = 0; i < stores.size(); ++i) {
+        const WriteResult created = stores[i]->Create(absl::StrCat("key-", i), "", Soon());
+        ASSERT_TRUE(created.ok()) << created.status;
+        ASSERT_TRUE(stores[i]->Delete(absl::StrCat("key-", i), created.revision, Soon()).ok());
+      }
+      absl::StatusOr<NatsMessage> info = absl::UnknownError("not asked");
+      do {
+        info = connections[0]->Request("$JS.API.STREAM.INFO." + stream, "", {}, Soon());
+        ASSERT_TRUE(info.ok()) << info.status();
+      } while (info->data().find("\"messages\":0") == std::string_view::npos);
+    }
+    EXPECT_EQ(changes, 0) << "in the round " << round;
+  }
+}
+
 TEST_F(NatsClusterOutageTest, ALeaderThatIsKilled) {
   WriteDuring(cluster_->addresses(), options_, 3, [&](std::mt19937& random) {
     NatsServer& leader = Leader();

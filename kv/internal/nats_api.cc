@@ -1,6 +1,7 @@
 #include "kv/internal/nats_api.h"
 
 #include <algorithm>
+#include <random>
 #include <utility>
 
 #include "absl/strings/ascii.h"
@@ -15,10 +16,18 @@ namespace {
 
 using nlohmann::json;
 
+constexpr std::string_view kIncarnation = "coord incarnation ";
 constexpr char kMarkerReason[] = "Nats-Marker-Reason";
 
 absl::Status NotAnAnswer(const char* to) {
   return absl::InternalError(absl::StrCat("nats: the answer to ", to, " cannot be understood"));
+}
+
+// Discarded if it is not JSON. No answer is nested so deeply; what is would end the process in a recursion.
+json Parse(std::string_view text) {
+  constexpr int kMaxDepth = 16;
+  return json::parse(
+      text, [](int depth, json::parse_event_t, json&) { return depth <= kMaxDepth; }, /*allow_exceptions=*/false);
 }
 
 // Members; one of another type counts as absent.
@@ -120,7 +129,7 @@ absl::Status ToStatus(const NatsApiError& error, std::string_view what) {
 }
 
 absl::StatusOr<NatsPublished> ParsePublished(std::string_view text) {
-  const json answer = json::parse(text, nullptr, false);
+  const json answer = Parse(text);
   if (!answer.is_object()) return NotAnAnswer("a publish");
   NatsPublished published;
   published.error = ErrorOf(answer);
@@ -138,7 +147,7 @@ absl::StatusOr<NatsPublished> ParsePublished(std::string_view text) {
 }
 
 absl::StatusOr<NatsStored> ParseStored(std::string_view text) {
-  const json answer = json::parse(text, nullptr, false);
+  const json answer = Parse(text);
   if (!answer.is_object()) return NotAnAnswer("a read");
   NatsStored stored;
   stored.error = ErrorOf(answer);
@@ -155,14 +164,16 @@ absl::StatusOr<NatsStored> ParseStored(std::string_view text) {
 }
 
 absl::StatusOr<NatsStreamInfo> ParseStreamInfo(std::string_view text) {
-  const json answer = json::parse(text, nullptr, false);
+  const json answer = Parse(text);
   if (!answer.is_object()) return NotAnAnswer("a look at the stream");
   NatsStreamInfo info;
   info.error = ErrorOf(answer);
   if (info.error.has_value()) return info;
-  info.created = Text(answer, "created");
-  if (info.created.empty()) return NotAnAnswer("a look at the stream");
-  info.settings = Dump(Object(answer, "config"));
+  const std::string created = Text(answer, "created");
+  if (created.empty()) return NotAnAnswer("a look at the stream");
+  const json& config = Object(answer, "config");
+  info.incarnation = IncarnationOf(Text(config, "description"), created);
+  info.settings = Dump(config);
   const json& state = Object(answer, "state");
   info.messages = Number(state, "messages");
   info.last_sequence = Number(state, "last_seq");
@@ -173,9 +184,20 @@ absl::StatusOr<NatsStreamInfo> ParseStreamInfo(std::string_view text) {
 }
 
 absl::StatusOr<NatsDone> ParseDone(std::string_view text) {
-  const json answer = json::parse(text, nullptr, false);
+  const json answer = Parse(text);
   if (!answer.is_object()) return NotAnAnswer("a request");
   return NatsDone{ErrorOf(answer)};
+}
+
+std::string NewStreamDescription() {
+  std::random_device random;
+  const uint64_t number = static_cast<uint64_t>(random()) << 32 | random();
+  return absl::StrCat(std::string(kIncarnation), absl::Hex(number, absl::kZeroPad16));
+}
+
+std::string IncarnationOf(std::string_view description, std::string_view created) {
+  const bool named = description.substr(0, kIncarnation.size()) == kIncarnation;
+  return std::string(named ? description.substr(kIncarnation.size()) : created);
 }
 
 std::string LastOnSubjectRequest(std::string_view subject) { return Dump({{"last_by_subj", std::string(subject)}}); }

@@ -57,7 +57,9 @@ struct NatsStored {
 
 struct NatsStreamInfo {
   std::optional<NatsApiError> error;
-  std::string created;   // when the stream was made: its incarnation
+  // Another one after the stream was lost and made again: what its description says (NewStreamDescription), or else
+  // the time at which it was made.
+  std::string incarnation;
   std::string settings;  // a JSON object
   uint64_t messages = 0;
   Revision last_sequence = 0;
@@ -80,6 +82,12 @@ std::string LastOnSubjectRequest(std::string_view subject);
 std::string DeleteMessageRequest(Revision sequence);
 // The subjects that match `filter`, from the one of this number in their order.
 std::string SubjectsRequest(std::string_view filter, uint64_t offset);
+
+// The description of a stream that is to be made. It names the incarnation, with a random number, since the time of its
+// creation does not do in a cluster: where several clients make the stream at a time, its servers state different ones.
+std::string NewStreamDescription();
+// The incarnation of a stream of this description that was made at `created`.
+std::string IncarnationOf(std::string_view description, std::string_view created);
 
 // Headers.
 constexpr char kExpectedSequence[] = "Nats-Expected-Last-Subject-Sequence";

@@ -47,6 +47,14 @@ TEST(NatsApi, WhatIsNoAnswerIsAnError) {
   EXPECT_EQ(ParseDone("").status().code(), StatusCode::kInternal);
 }
 
+TEST(NatsApi, DeepNestingIsDropped) {
+  const std::string deep = std::string(500'000, '[') + std::string(500'000, ']');
+  const auto info = ParseStreamInfo(R"({"created":"now","config":{"max_age":1,"x":)" + deep + "}}");
+  ASSERT_TRUE(info.ok()) << info.status();
+  EXPECT_THAT(info->settings, HasSubstr(R"("max_age":1)"));
+  EXPECT_LT(info->settings.size(), 100u);
+}
+
 TEST(NatsApi, AnswersToARead) {
   const auto entry = ParseStored(R"({"message":{"subject":"$KV.b.a","seq":3,"data":"AP9h"}})");
   ASSERT_TRUE(entry.ok()) << entry.status();
@@ -74,7 +82,7 @@ TEST(NatsApi, StreamInfo) {
   const auto info = ParseStreamInfo(R"({"total":3,"config":{"name":"KV_b"},"created":"2026-01-01T00:00:00.5Z",
       "state":{"messages":2,"last_seq":9,"subjects":{"$KV.b.b":1,"$KV.b.a":1}}})");
   ASSERT_TRUE(info.ok()) << info.status();
-  EXPECT_EQ(info->created, "2026-01-01T00:00:00.5Z");
+  EXPECT_EQ(info->incarnation, "2026-01-01T00:00:00.5Z");
   EXPECT_EQ(info->settings, R"({"name":"KV_b"})");
   EXPECT_EQ(info->messages, 2u);
   EXPECT_EQ(info->last_sequence, 9u);
@@ -109,6 +117,18 @@ TEST(NatsApi, Requests) {
   EXPECT_EQ(LastOnSubjectRequest("$KV.b.a"), R"({"last_by_subj":"$KV.b.a"})");
   EXPECT_EQ(DeleteMessageRequest(7), R"({"no_erase":true,"seq":7})");
   EXPECT_EQ(SubjectsRequest("$KV.b.>", 5), R"({"offset":5,"subjects_filter":"$KV.b.>"})");
+}
+
+TEST(NatsApi, AStreamIsKnownByItsDescriptionOrElseByItsTime) {
+  const std::string one = NewStreamDescription();
+  EXPECT_THAT(one, HasSubstr("coord incarnation "));
+  EXPECT_NE(one, NewStreamDescription());
+  EXPECT_EQ(IncarnationOf(one, "2026-01-01T00:00:00Z"), IncarnationOf(one, "2026-01-01T00:00:01Z"));
+  EXPECT_EQ(IncarnationOf("for the orders", "2026-01-01T00:00:00Z"), "2026-01-01T00:00:00Z");
+  const auto info = ParseStreamInfo(
+      R"({"config":{"name":"KV_b","description":"coord incarnation 0123"},"created":"2026-01-01T00:00:00Z"})");
+  ASSERT_TRUE(info.ok()) << info.status();
+  EXPECT_EQ(info->incarnation, "0123");
 }
 
 }  // namespace

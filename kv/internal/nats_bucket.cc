@@ -153,7 +153,7 @@ std::string NatsBucket::Api(std::string_view request) const {
 }
 
 std::string NatsBucket::CreateRequest() const {
-  json settings = {{"name", stream_}};
+  json settings = {{"name", stream_}, {"description", NewStreamDescription()}};
   for (const auto& [name, value] : Wanted(options_, subjects_)) {
     if (value != Default(name)) settings[name] = value;
   }

@@ -77,6 +77,7 @@ NatsClosure::~NatsClosure() {
 natsStatus NatsClosure::Listen(natsOptions* settings) const {
   natsStatus s = natsOptions_SetDisconnectedCB(settings, &Call<&NatsEvents::OnDisconnected>, number_);
   if (s == NATS_OK) s = natsOptions_SetReconnectedCB(settings, &Call<&NatsEvents::OnReconnected>, number_);
+  if (s == NATS_OK) s = natsOptions_SetDiscoveredServersCB(settings, &Call<&NatsEvents::OnServersChanged>, number_);
   if (s == NATS_OK) s = natsOptions_SetClosedCB(settings, &Call<&NatsEvents::OnClosed>, number_);
   if (s == NATS_OK) s = natsOptions_SetErrorHandler(settings, &Error, number_);  // by default errors are printed
   if (s == NATS_OK) s = natsOptions_SetTokenHandler(settings, &Token, number_);

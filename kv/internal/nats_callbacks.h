@@ -23,6 +23,7 @@ class NatsEvents {
   // Some time after the fact, on one thread of the whole library, in order.
   virtual void OnDisconnected() = 0;
   virtual void OnReconnected() = 0;
+  virtual void OnServersChanged() = 0;  // there are further ones
   virtual void OnClosed() = 0;
   virtual void OnRefused(const std::string& text) = 0;  // a server said that something is not permitted
 

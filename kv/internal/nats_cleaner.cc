@@ -15,6 +15,10 @@ namespace {
 using std::chrono::steady_clock;
 
 constexpr auto kStepLimit = std::chrono::milliseconds(1000);
+// A removal goes by the sequence alone, which in a bucket that was made anew, without the connection being lost, is
+// that of another message. So the stream has been looked at so shortly before that it cannot have come to that
+// sequence.
+constexpr auto kLookPeriod = std::chrono::milliseconds(50);
 constexpr absl::Duration kRequestTime = absl::Seconds(5);
 constexpr auto kRetryPause = std::chrono::milliseconds(500);
 constexpr auto kMinSweepPeriod = std::chrono::milliseconds(200);
@@ -62,6 +66,7 @@ NatsCleaner::~NatsCleaner() {
 }
 
 void NatsCleaner::Bury(const std::string& key, Revision revision) {
+  if (!MayPublish()) return;
   MutexLock lock(shared_->mutex);
   if (shared_->closed || shared_->burials.size() >= kMaxBurials) return;
   shared_->burials.push_back({Job::Kind::kBury, {key, revision}, gate_.incarnation()});
@@ -80,6 +85,10 @@ SteadyTime NatsCleaner::Step() {
   for (const Shared::Result& result : results) Finish(result.job, result.answer, now);
   Take(now);
   if (!jobs_.empty()) {
+    if (now > looked_at_ + kLookPeriod) {
+      gate_.Suspect();
+      looked_at_ = now;
+    }
     const absl::StatusOr<NatsGate::Pass> pass = gate_.Enter(now + kStepLimit);
     if (!pass.ok()) return steady_clock::now() + kRetryPause;
     while (!jobs_.empty()) {
@@ -108,8 +117,16 @@ void NatsCleaner::Take(SteadyTime now) {
   }
 }
 
+// A marker is not written over where a server may compare too early, as NatsWrites says.
+bool NatsCleaner::MayPublish() const {
+  const std::vector<std::string> versions = connection_->server_versions();
+  return !bucket_.replicated() || std::all_of(versions.begin(), versions.end(), ComparesWhenApplied);
+}
+
 bool NatsCleaner::Covers() const {
-  return bucket_.options().file_storage && NatsMinorVersion(connection_->server_version()) >= 210;
+  const std::vector<std::string> versions = connection_->server_versions();
+  const auto forgets = [](const std::string& version) { return version.empty() || NatsMinorVersion(version) >= 210; };
+  return bucket_.options().file_storage && std::any_of(versions.begin(), versions.end(), forgets) && MayPublish();
 }
 
 absl::Status NatsCleaner::Send(const Job& job) {

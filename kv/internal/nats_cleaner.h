@@ -62,6 +62,7 @@ class NatsCleaner {
   absl::Status Send(const Job& job);
   void Finish(const Job& job, const absl::StatusOr<NatsMessage>& answer, SteadyTime now);
   void FinishCover(const Job& job, const NatsPublished& published, SteadyTime now);
+  bool MayPublish() const;
   bool Covers() const;
   SteadyTime Sweep(SteadyTime now);
   SteadyTime NextSweep(SteadyTime now);
@@ -74,6 +75,7 @@ class NatsCleaner {
   const std::shared_ptr<Shared> shared_;  // with the callbacks of requests, which may come late
   std::deque<Job> jobs_;
   std::minstd_rand random_{std::random_device()()};
+  SteadyTime looked_at_{};
   SteadyTime sweep_at_;
 };
 

@@ -35,24 +35,24 @@ struct NatsCore::Bell {
 absl::StatusOr<std::shared_ptr<NatsCore>> NatsCore::Open(std::shared_ptr<NatsConnection> connection,
                                                          const NatsStoreOptions& options, SteadyTime deadline) {
   if (absl::Status status = NatsBucket::CheckOptions(options); !status.ok()) return status;
-  const size_t max_payload = connection->max_payload();
-  const Traits traits = MakeTraits(options, max_payload);
+  const Traits traits = MakeTraits(options, connection->server_version(), connection->max_payload());
   const NatsBucket bucket(options, &traits);
   while (true) {
     const uint64_t generation = connection->generation();
-    absl::Status version = CheckNatsVersion(connection->server_version(), options.replicas);
-    if (!version.ok()) return version;
+    const std::string version = connection->server_version();
+    if (absl::Status fit = CheckNatsVersion(version, options.replicas); !fit.ok()) return fit;
     const absl::StatusOr<NatsStreamInfo> found = AwaitStream(*connection, bucket, deadline);
     if (!found.ok()) return found.status();
-    if (connection->generation() != generation && steady_clock::now() < deadline) continue;
-    return std::shared_ptr<NatsCore>(new NatsCore(std::move(connection), options, max_payload, *found, generation));
+    const bool whole = connection->generation() == generation && !version.empty();
+    if (!whole && steady_clock::now() < deadline) continue;
+    return std::shared_ptr<NatsCore>(new NatsCore(std::move(connection), options, version, *found, generation));
   }
 }
 
-NatsCore::NatsCore(std::shared_ptr<NatsConnection> connection, const NatsStoreOptions& options, size_t max_payload,
-                   const NatsStreamInfo& found, uint64_t generation)
+NatsCore::NatsCore(std::shared_ptr<NatsConnection> connection, const NatsStoreOptions& options,
+                   std::string_view version, const NatsStreamInfo& found, uint64_t generation)
     : connection_(std::move(connection)),
-      traits_(MakeTraits(options, max_payload)),
+      traits_(MakeTraits(options, version, connection_->max_payload())),
       bucket_(options, &traits_),
       bell_(std::make_shared<Bell>()),
       deletes_(options.delete_linger),
@@ -84,13 +84,15 @@ NatsCore::~NatsCore() {
   if (keeper.joinable()) keeper.join();
 }
 
-Traits NatsCore::MakeTraits(const NatsStoreOptions& options, size_t max_payload) {
+Traits NatsCore::MakeTraits(const NatsStoreOptions& options, std::string_view version, size_t max_payload) {
   Traits traits;
   traits.name = "nats";
-  traits.durable = options.file_storage && options.sync_always;
   traits.linearizable_reads = options.replicas == 1;
   traits.watch = true;
   traits.volatile_storage = !options.file_storage;
+  // Such servers do not keep the replicas of a stream alike when their leader is killed, stopped or cut off.
+  traits.evicting = options.replicas > 1 && NatsMinorVersion(version) < 210;
+  traits.durable = options.file_storage && options.sync_always && !traits.evicting;
   traits.max_key_bytes = kMaxKeyBytes;
   traits.max_value_bytes = std::min(kMaxValueBytes, max_payload > kHeadroom ? max_payload - kHeadroom : 0);
   return traits;

@@ -48,9 +48,9 @@ class NatsCore {
   // What wakes the keeper. Callbacks of the connection may come late, so they share it.
   struct Bell;
 
-  NatsCore(std::shared_ptr<NatsConnection> connection, const NatsStoreOptions& options, size_t max_payload,
+  NatsCore(std::shared_ptr<NatsConnection> connection, const NatsStoreOptions& options, std::string_view version,
            const NatsStreamInfo& found, uint64_t generation);
-  static Traits MakeTraits(const NatsStoreOptions& options, size_t max_payload);
+  static Traits MakeTraits(const NatsStoreOptions& options, std::string_view version, size_t max_payload);
   void OnChange(uint64_t incarnation);
   void StartKeeper(bool watch);
   void Keep();

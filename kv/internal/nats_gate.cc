@@ -31,7 +31,7 @@ NatsGate::NatsGate(std::shared_ptr<NatsConnection> connection, const NatsBucket*
       bucket_(*bucket),
       on_change_(std::move(on_change)),
       highest_(found.last_sequence),
-      created_(found.created),
+      identity_(found.incarnation),
       seen_generation_(generation) {}
 
 bool NatsGate::OpenLocked() const {
@@ -120,8 +120,11 @@ absl::Status NatsGate::LookOnce(SteadyTime deadline, bool* again) {
   const uint64_t generation = connection_->generation();
   const uint64_t suspicions = suspicions_.load();
   const Revision highest = highest_.load();
-  absl::Status version = CheckNatsVersion(connection_->server_version(), bucket_.options().replicas);
-  if (!version.ok()) return version;
+  const std::string version = connection_->server_version();
+  *again = version.empty();
+  if (*again) return absl::UnavailableError("the version of the server is not known yet");
+  absl::Status fit = CheckNatsVersion(version, bucket_.options().replicas);
+  if (!fit.ok()) return fit;
   const absl::StatusOr<NatsStreamInfo> info = EnsureStream(*connection_, bucket_, deadline);
   // NotFound: made, and lost again before it could be seen.
   *again = absl::IsDeadlineExceeded(info.status()) || absl::IsNotFound(info.status());
@@ -129,7 +132,7 @@ absl::Status NatsGate::LookOnce(SteadyTime deadline, bool* again) {
   *again = connection_->generation() != generation;
   if (*again) return absl::UnavailableError("the connection was lost");
   MutexLock lock(mutex_);
-  const bool remade = info->created != created_;
+  const bool remade = info->incarnation != identity_;
   const bool behind = info->last_sequence < highest;
   if (!remade && behind) {
     ++behind_;
@@ -138,7 +141,7 @@ absl::Status NatsGate::LookOnce(SteadyTime deadline, bool* again) {
   }
   behind_since_.reset();
   if (remade || behind) {
-    created_ = info->created;
+    identity_ = info->incarnation;
     highest_ = info->last_sequence;
     const uint64_t next = incarnation_.fetch_add(1) + 1;
     lock.Unlock();
@@ -154,8 +157,8 @@ absl::Status NatsGate::LookOnce(SteadyTime deadline, bool* again) {
 
 bool NatsGate::MayCatchUpLocked(Revision last, Revision highest) {
   if (!bucket_.replicated()) return false;
-  // One that began anew is far behind, unless it is new altogether, where little is lost by a false alarm.
-  if (last < highest / 2) return false;
+  // In memory it may have begun anew, far behind, unless it is new altogether, where little is lost by a false alarm.
+  if (!bucket_.options().file_storage && last < highest / 2) return false;
   const SteadyTime now = steady_clock::now();
   if (!behind_since_.has_value()) behind_since_ = now;
   return now < *behind_since_ + kLongestBehind;

@@ -1,8 +1,8 @@
 // Sees to it that calls go to the incarnation of the bucket that its callers know.
 //
 // A bucket that is lost and made again counts its sequences from 1: a revision of the old one means nothing in it, or
-// something else. A bucket is known by its time of creation, and by never falling behind what has been seen of it (one
-// in the memory of a cluster's servers begins anew with its old time of creation).
+// something else. A bucket is known by its incarnation (nats_api.h), and by never falling behind what has been seen of it
+// (one in the memory of a cluster's servers begins anew with its old settings).
 //
 //   auto pass = gate.Enter(deadline);            // after a reconnect: looks at the stream first
 //   ... send the request, get the answer ...
@@ -87,7 +87,7 @@ class NatsGate {
 
   mutable Mutex mutex_;
   CondVar looked_;
-  std::string created_ KV_GUARDED_BY(mutex_);
+  std::string identity_ KV_GUARDED_BY(mutex_);
   bool looking_ KV_GUARDED_BY(mutex_) = false;
   uint64_t looks_ KV_GUARDED_BY(mutex_) = 0;
   absl::Status last_look_ KV_GUARDED_BY(mutex_);

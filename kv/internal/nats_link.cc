@@ -15,6 +15,8 @@ namespace kv::internal {
 namespace {
 
 constexpr auto kProbeTime = std::chrono::seconds(1);
+// Until a server that did not say its version is asked again.
+constexpr auto kProbePause = std::chrono::seconds(2);
 constexpr auto kBurialPause = std::chrono::milliseconds(50);
 constexpr int64_t kLastFlushMillis = 200;
 constexpr auto kLongestClose = std::chrono::seconds(5);
@@ -35,13 +37,17 @@ std::string Address(const std::string& url) {
 
 }  // namespace
 
-NatsLink::NatsLink(const NatsOptions& options, const NatsServerInfo& info)
-    : options_(options), token_(NatsToken(options)), max_payload_(info.max_payload), version_(info.version) {}
+NatsLink::NatsLink(const NatsOptions& options, const std::string& server, const NatsServerInfo& info)
+    : options_(options),
+      token_(NatsToken(options)),
+      max_payload_(info.max_payload),
+      server_(server),
+      versions_{{server, info.version}} {}
 
 absl::StatusOr<std::shared_ptr<NatsLink>> NatsLink::Open(const NatsOptions& options,
                                                          const std::vector<std::string>& servers,
                                                          const NatsServerInfo& info) {
-  std::shared_ptr<NatsLink> link(new NatsLink(options, info));
+  std::shared_ptr<NatsLink> link(new NatsLink(options, servers.front(), info));
   link->closure_.emplace(link);
   if (absl::Status status = link->Start(servers); !status.ok()) return status;
   return link;
@@ -68,7 +74,9 @@ absl::Status NatsLink::Start(const std::vector<std::string>& servers) {
     Close();
     return absl::UnavailableError("the connection was lost at once");
   }
-  LookAtServer(servers.front());
+  std::vector<std::string> found = FindServers();
+  if (!found.empty()) AskVersions({found.front()});
+  OnServersChanged();
   NatsState fresh = NatsState::kReconnecting;
   state_.compare_exchange_strong(fresh, NatsState::kConnected);
   return absl::OkStatus();
@@ -88,7 +96,15 @@ std::string NatsLink::server() const {
 
 std::string NatsLink::server_version() const {
   MutexLock lock(mutex_);
-  return version_;
+  const auto known = versions_.find(server_);
+  return known == versions_.end() ? "" : known->second;
+}
+
+std::vector<std::string> NatsLink::server_versions() const {
+  MutexLock lock(mutex_);
+  std::vector<std::string> versions;
+  for (const auto& [server, version] : versions_) versions.push_back(version);
+  return versions;
 }
 
 // No message of a new connection can be seen while generation() has its old value: this comes before, the other events
@@ -107,11 +123,18 @@ void NatsLink::OnDisconnected() {
 void NatsLink::OnReconnected() {
   ++generation_;
   {
+    // Nothing is taken for known that may be of before: servers come back with another version.
     MutexLock lock(mutex_);
-    look_ = true;
-    changed_.NotifyAll();
+    for (auto& [server, version] : versions_) version.clear();
   }
+  OnServersChanged();
   SetState(NatsState::kConnected);
+}
+
+void NatsLink::OnServersChanged() {
+  MutexLock lock(mutex_);
+  look_ = true;
+  changed_.NotifyAll();
 }
 
 void NatsLink::OnClosed() {
@@ -198,20 +221,44 @@ absl::Status NatsLink::Flush(SteadyTime deadline) {
   return absl::OkStatus();
 }
 
-void NatsLink::LookAtServer(const std::string& known_server) {
+// Beginning with the one that it is connected to.
+std::vector<std::string> NatsLink::FindServers() {
   char url[512] = "";
-  if (natsConnection_GetConnectedUrl(library_, url, sizeof(url)) != NATS_OK || url[0] == '\0') return;
-  const std::string server = Address(url);
+  if (natsConnection_GetConnectedUrl(library_, url, sizeof(url)) != NATS_OK || url[0] == '\0') return {};
   const int64_t max_payload = natsConnection_GetMaxPayload(library_);
   if (max_payload > 0) max_payload_ = static_cast<size_t>(max_payload);
-  std::string version;
-  if (server != known_server) {
-    const absl::StatusOr<NatsServerInfo> info = ProbeNats(server, std::chrono::steady_clock::now() + kProbeTime);
-    if (info.ok()) version = info->version;
+  std::vector<std::string> servers = {Address(url)};
+  char** urls = nullptr;
+  int count = 0;
+  if (natsConnection_GetServers(library_, &urls, &count) == NATS_OK) {
+    for (int i = 0; i < count; ++i) {
+      servers.push_back(Address(urls[i]));
+      free(urls[i]);
+    }
+    free(urls);
   }
   MutexLock lock(mutex_);
-  server_ = server;
-  if (!version.empty()) version_ = version;
+  server_ = servers.front();
+  std::map<std::string, std::string> versions;
+  for (const std::string& server : servers) versions[server] = versions_[server];
+  versions_ = std::move(versions);
+  return servers;
+}
+
+// Asks those whose version is not known. True: all are known now.
+bool NatsLink::AskVersions(const std::vector<std::string>& servers) {
+  bool all = !servers.empty();
+  MutexLock lock(mutex_);
+  for (const std::string& server : servers) {
+    if (closing_) break;
+    if (!versions_[server].empty()) continue;
+    lock.Unlock();
+    const absl::StatusOr<NatsServerInfo> info = ProbeNats(server, std::chrono::steady_clock::now() + kProbeTime);
+    lock.Lock();
+    if (info.ok()) versions_[server] = info->version;
+    all = all && info.ok();
+  }
+  return all;
 }
 
 void NatsLink::WakeMaintenance() {
@@ -231,11 +278,12 @@ void NatsLink::Close() {
 
 void NatsLink::Maintain() {
   MutexLock lock(mutex_);
+  SteadyTime look_at = SteadyTime::max();
   while (!closing_) {
-    if (look_) {
+    if (look_ || std::chrono::steady_clock::now() >= look_at) {
       look_ = false;
       lock.Unlock();
-      LookAtServer("");
+      look_at = AskVersions(FindServers()) ? SteadyTime::max() : std::chrono::steady_clock::now() + kProbePause;
       lock.Lock();
     } else if (graveyard_.HasWork(state() == NatsState::kConnected)) {
       // Many at a time, if many go.
@@ -245,6 +293,8 @@ void NatsLink::Maintain() {
       lock.Unlock();
       graveyard_.Work(library_, state() == NatsState::kConnected);
       lock.Lock();
+    } else if (look_at != SteadyTime::max()) {
+      changed_.WaitUntil(mutex_, look_at);
     } else {
       changed_.Wait(mutex_);
     }

@@ -7,6 +7,7 @@
 #include <atomic>
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -46,6 +47,7 @@ class NatsLink : public NatsEvents, public std::enable_shared_from_this<NatsLink
   size_t max_payload() const { return max_payload_.load(); }
   std::string server() const;
   std::string server_version() const;
+  std::vector<std::string> server_versions() const;
   natsConnection* library() const { return library_; }
   StateListeners<NatsState>& listeners() { return listeners_; }
   NatsGraveyard& graveyard() { return graveyard_; }
@@ -61,11 +63,12 @@ class NatsLink : public NatsEvents, public std::enable_shared_from_this<NatsLink
   void WakeMaintenance();
 
  private:
-  NatsLink(const NatsOptions& options, const NatsServerInfo& info);
+  NatsLink(const NatsOptions& options, const std::string& server, const NatsServerInfo& info);
 
   const char* OnConnecting() override;
   void OnDisconnected() override;
   void OnReconnected() override;
+  void OnServersChanged() override;
   void OnClosed() override;
   void OnRefused(const std::string& text) override;
   void OnAnswer(NatsMessage message) override;
@@ -73,7 +76,8 @@ class NatsLink : public NatsEvents, public std::enable_shared_from_this<NatsLink
   absl::Status Start(const std::vector<std::string>& servers);
   absl::Status NotConnected(NatsState state, const std::string& what) const;
   void SetState(NatsState state);
-  void LookAtServer(const std::string& known_server);
+  std::vector<std::string> FindServers();
+  bool AskVersions(const std::vector<std::string>& servers);
 
   void Maintain();
   void Shut();
@@ -95,9 +99,10 @@ class NatsLink : public NatsEvents, public std::enable_shared_from_this<NatsLink
   mutable Mutex mutex_;
   CondVar changed_;
   std::string server_ KV_GUARDED_BY(mutex_);
-  std::string version_ KV_GUARDED_BY(mutex_);
+  // By address, of all servers that the library would connect to; empty: not known. Forgotten with each connection.
+  std::map<std::string, std::string> versions_ KV_GUARDED_BY(mutex_);
   std::string closed_why_ KV_GUARDED_BY(mutex_);
-  bool look_ KV_GUARDED_BY(mutex_) = false;     // at the server that it is connected to
+  bool look_ KV_GUARDED_BY(mutex_) = false;     // at the servers
   bool closing_ KV_GUARDED_BY(mutex_) = false;  // Close was called
   bool closed_ KV_GUARDED_BY(mutex_) = false;   // and is done
 };

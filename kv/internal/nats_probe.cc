@@ -125,6 +125,7 @@ absl::StatusOr<NatsServerInfo> ParseNatsInfo(std::string_view line) {
   if (!json.is_object() || !json.contains("version") || !json["version"].is_string()) return NotNats();
   NatsServerInfo info;
   info.version = json["version"].get<std::string>();
+  if (info.version.empty()) info.version = "unknown";
   const auto flag = [&](const char* name) { return json.contains(name) && json[name] == true; };
   info.tls_required = flag("tls_required");
   info.tls_available = flag("tls_available");

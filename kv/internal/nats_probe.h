@@ -15,7 +15,7 @@ namespace kv::internal {
 
 // What a server's first line says.
 struct NatsServerInfo {
-  std::string version;  // "2.9.10"
+  std::string version;  // "2.9.10"; never empty
   size_t max_payload = 0;
   bool tls_required = false;
   bool tls_available = false;

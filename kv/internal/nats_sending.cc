@@ -5,6 +5,7 @@
 #include <random>
 #include <thread>
 #include <utility>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "kv/internal/nats_keys.h"
@@ -49,14 +50,27 @@ NatsHeaders NatsWrites::Headers(const Publish& publish, const Extras& extras) {
   return headers;
 }
 
-// Whether all writes of the bucket stand in one line, of which each has to know the end.
-bool NatsWrites::OneAtATime() const {
-  return bucket_.replicated() && !ComparesWhenApplied(connection_->server_version());
+NatsWrites::Servers NatsWrites::servers() const {
+  if (!bucket_.replicated()) return Servers::kOne;
+  const std::vector<std::string> versions = connection_->server_versions();
+  const auto compares = [](const std::string& version) { return ComparesWhenApplied(version); };
+  const auto ignores = [&](const std::string& version) { return !version.empty() && !compares(version); };
+  if (std::all_of(versions.begin(), versions.end(), compares)) return Servers::kCompare;
+  return std::all_of(versions.begin(), versions.end(), ignores) ? Servers::kIgnore : Servers::kMixed;
 }
 
 NatsWrites::Outcome NatsWrites::Send(const Publish& publish, SteadyTime deadline) {
-  if (!bucket_.replicated()) return SendOnce(publish, Extras(), deadline);
-  return OneAtATime() ? SendInLine(publish, deadline) : SendUntilSettled(publish, deadline);
+  switch (servers()) {
+    case Servers::kOne:
+      return SendOnce(publish, Extras(), deadline);
+    case Servers::kCompare:
+      return SendUntilSettled(publish, deadline);
+    case Servers::kIgnore:
+      return SendInLine(publish, /*mixed=*/false, deadline);
+    case Servers::kMixed:
+      return SendInLine(publish, /*mixed=*/true, deadline);
+  }
+  return {absl::InternalError("nats: no such kind of servers"), 0, std::nullopt, 0};
 }
 
 NatsWrites::Outcome NatsWrites::SendUntilSettled(const Publish& publish, SteadyTime deadline) {
@@ -78,7 +92,7 @@ NatsWrites::Outcome NatsWrites::SendUntilSettled(const Publish& publish, SteadyT
   }
 }
 
-NatsWrites::Outcome NatsWrites::SendInLine(const Publish& publish, SteadyTime deadline) {
+NatsWrites::Outcome NatsWrites::SendInLine(const Publish& publish, bool mixed, SteadyTime deadline) {
   Extras extras;
   if (publish.expected.value_or(0) != 0) extras.id = absl::StrCat(EncodeKey(publish.key), "@", *publish.expected);
   for (int tries = 1;; ++tries) {
@@ -90,6 +104,8 @@ NatsWrites::Outcome NatsWrites::SendInLine(const Publish& publish, SteadyTime de
     const bool numbered = absl::IsAborted(outcome.status) && outcome.present.has_value();
     if (numbered && *outcome.present < publish.expected.value_or(0)) return SettleNumbered(publish, outcome, deadline);
     const bool moved = numbered && *outcome.present > last;
+    // Of a later server a refusal without a number need not be one, and so a duplicate may be this very write.
+    if (mixed && absl::IsAborted(outcome.status) && !numbered) outcome.status = Unknown(Text(outcome.status));
     if (!moved) return outcome;
     gate_.Saw(outcome.incarnation, *outcome.present);
     if (steady_clock::now() >= deadline) {

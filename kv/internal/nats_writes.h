@@ -4,10 +4,13 @@
 // With replicas, and servers before 2.9.21, every write that expects an entry also bears the id "<key>@<expected>".
 // Those servers compare the expected sequence before they agree on a write and not when they apply it, so that several
 // can win; the id is compared when it is applied, in all versions, and the second of two writes over one entry is
-// always to fail. That holds as long as nothing else changes an entry, which rules out two things with replicas: a
-// write without an expectation (Put reads first), and a write over a marker, which a concurrent removal of the marker
-// would let win against a Create (so it is removed first). A write that expects nothing (0) is compared when it is
-// applied in all versions, and bears no id: one of an earlier life of the key would count as its duplicate.
+// always to fail. That holds as long as nothing else changes an entry, which rules out two things: a write without an
+// expectation (Put reads first), and a write over a marker, which a concurrent removal of the marker would let win
+// against a Create (so it is removed first). A write that expects nothing (0) is compared when it is applied in all
+// versions, and bears no id: one of an earlier life of the key would count as its duplicate.
+//
+// Which of the servers leads, now or in a moment, is not known, so that this is done as long as any of them is, or may
+// be, such a server: while a cluster is upgraded one by one, and while one of it cannot be asked.
 //
 // With replicas, and later servers, every write bears an id of its own, for what a server refuses is not always
 // refused: a leader that stood still does not know for some 100 ms after it goes on that there is another one, both get
@@ -89,7 +92,7 @@ class NatsWrites {
     std::optional<Revision> last;  // what is to be the last sequence of the stream
   };
   Outcome Send(const Publish& publish, SteadyTime deadline);
-  Outcome SendInLine(const Publish& publish, SteadyTime deadline);
+  Outcome SendInLine(const Publish& publish, bool mixed, SteadyTime deadline);
   Outcome SendUntilSettled(const Publish& publish, SteadyTime deadline);
   Outcome SendOnce(const Publish& publish, const Extras& extras, SteadyTime deadline);
   Outcome Interpret(const NatsPublished& published, const Extras& extras, const NatsGate::Pass& pass,
@@ -98,7 +101,15 @@ class NatsWrites {
   absl::Status AwaitLeader(uint64_t incarnation, SteadyTime deadline);
   static NatsHeaders Headers(const Publish& publish, const Extras& extras);
   std::string NewId();
-  bool OneAtATime() const;
+  // What the servers of the bucket do with a write.
+  enum class Servers {
+    kOne,      // no replicas
+    kCompare,  // when they apply it
+    kIgnore,   // compare before they agree on it
+    kMixed,    // one or the other, or it is not known
+  };
+  Servers servers() const;
+  bool OneAtATime() const { return servers() == Servers::kIgnore || servers() == Servers::kMixed; }
 
   WriteResult Change(const Publish& publish, SteadyTime deadline);
   absl::StatusOr<NatsPresent> Resolve(std::string_view key, std::optional<Revision> present, SteadyTime deadline);
