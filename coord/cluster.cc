@@ -103,6 +103,23 @@ std::shared_ptr<const GrantName> MakeName(const char* kind, const char* what, st
   return made;
 }
 
+// Which epoch the cells know. A session that is lost and joined again in the same one changes nothing for them.
+class CellsEpoch {
+ public:
+  void NoteFirst(const std::string& id) {
+    MutexLock lock(mu_);
+    if (id_.empty()) id_ = id;
+  }
+  bool Changes(const std::string& id) {
+    MutexLock lock(mu_);
+    return !id_.empty() && std::exchange(id_, id) != id;
+  }
+
+ private:
+  kv::internal::Mutex mu_;
+  std::string id_ KV_GUARDED_BY(mu_);  // empty: the first, and none has been lost yet
+};
+
 // The bus of a Cluster whose store cannot carry events and that was given no other: every call says so.
 class NoEvents final : public EventBus {
  public:
@@ -138,10 +155,14 @@ absl::StatusOr<std::unique_ptr<Cluster>> Cluster::Join(JoinOptions options) {
   Core* const raw = core.get();
   core->grants = std::make_shared<internal::GrantEngine>(raw);
   internal::SessionKeeper::Events events;
-  events.on_loss = [raw](const internal::SessionLife& life) { return raw->grants->SessionLost(life); };
-  events.on_join = [raw, epoch = std::string()]() mutable {
+  auto epoch = std::make_shared<CellsEpoch>();
+  events.on_loss = [raw, epoch](const internal::SessionLife& life) {
+    epoch->NoteFirst(raw->EpochId());
+    return raw->grants->SessionLost(life);
+  };
+  events.on_join = [raw, epoch] {
     raw->grants->SessionJoined();
-    if (std::exchange(epoch, raw->EpochId()) != raw->EpochId()) raw->cells->EpochChanged();
+    if (epoch->Changes(raw->EpochId())) raw->cells->EpochChanged();
   };
   events.on_ended = [raw](std::string_view session) { raw->grants->SessionEnded(session); };
   core->session = std::make_shared<internal::SessionKeeper>(raw, std::move(events));

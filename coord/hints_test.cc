@@ -78,6 +78,29 @@ TEST_F(HintsTest, HandOverIsOneWriteAndOneReadByTheSuccessor) {
   EXPECT_EQ(spent.calls(), 2) << ToString(spent);
 }
 
+// The hint starts the thread that polls before there is anything to poll.
+TEST_F(HintsTest, AHintThatComesWhileAValueIsOpenedDoesNotEndItsPolls) {
+  JoinOptions options = Options("a");
+  auto slow = std::make_shared<SlowStore>(world_.runtime(), options.store);
+  options.store = slow;
+  auto a = world_.Join(options);
+  ASSERT_TRUE(IsOk(keeper_->AtomicValue("v").Set("1", Soon())));
+  Sleep(absl::Seconds(1));
+  slow->hook = [](std::string_view, bool) { return SlowStore::Delay{absl::Milliseconds(100), absl::ZeroDuration()}; };
+  auto forger = world_.runtime().StartThread("forger", [this] {
+    Sleep(absl::Milliseconds(50));
+    hints_->Forge("test", "test/value/v");
+  });
+  auto value = a->SharedValue("v", Soon());
+  ASSERT_TRUE(IsOk(value));
+  slow->hook = nullptr;
+  Sleep(absl::Seconds(1));
+  hints_->SetFaults({.lost = 100});
+  ASSERT_TRUE(IsOk(keeper_->AtomicValue("v").Set("2", Soon())));
+  Sleep(kTtl);
+  EXPECT_EQ((*value)->Get()->value, "2");
+}
+
 TEST_F(HintsTest, WithoutHintsTheSuccessorPolls) {
   hints_->SetFaults({.lost = 100});
   auto a = Join("a");

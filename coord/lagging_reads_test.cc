@@ -376,6 +376,23 @@ TEST_F(LaggingReadsTest, AbsenceOfThePastIsNotForEver) {
   EXPECT_EQ(value->Get()->value, "1");
 }
 
+// The epoch is the same: what this copy knows of values stays, and no read of the past counts.
+TEST_F(LaggingReadsTest, AValueDoesNotGoBackWhenTheSessionIsLost) {
+  auto a = Join("a", /*watch=*/false);
+  auto b = Join("b");
+  auto value = *a->SharedValue("v", Soon());
+  ASSERT_TRUE(IsOk(value->Set("1", Soon())));
+  Sleep(absl::Seconds(1));
+  a.StandStill(world_, "test/value/");
+  Sleep(absl::Seconds(1));
+  ASSERT_TRUE(IsOk(value->Set("2", Soon())));
+  Sleep(absl::Seconds(1));
+  ASSERT_TRUE(IsOk(b->Break(a->session(), Soon())));
+  Sleep(kTtl * 2);
+  EXPECT_EQ(a->Stats().sessions, 2u);
+  EXPECT_EQ(value->Get()->value, "2");
+}
+
 TEST_F(LaggingReadsTest, AFencedCellRefusesAnOldFenceAllTheSame) {
   auto a = Join("a");
   auto b = Join("b");

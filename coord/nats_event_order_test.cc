@@ -81,7 +81,19 @@ class Checker {
   std::vector<std::string> reasons_ KV_GUARDED_BY(mu_);
 };
 
-class NatsEventOrderTest : public NatsEventsTest {};
+class NatsEventOrderTest : public NatsEventsTest {
+ protected:
+  // Stores an event as a publisher of another copy would, without the id by which the server drops repeats.
+  void Store(kv::NatsConnection& connection, int number, const std::string& payload, int low = 0) {
+    kv::NatsHeaders headers = {{"Coord-V", "1.0"},
+                               {"Coord-Bus", "0123456789abcdef"},
+                               {"Coord-From", "x"},
+                               {"Coord-Pub", "0123456789abcdef00000001"},
+                               {"Coord-N", absl::StrCat(number)}};
+    if (low != 0) headers.emplace_back("Coord-Low", absl::StrCat(low));
+    EXPECT_TRUE(connection.Request("coord.coord.r.test=2Eplugin.t", payload, headers, Soon()).ok());
+  }
+};
 
 TEST_F(NatsEventOrderTest, PipelinedEventsOfSeveralPublishersKeepTheirOrders) {
   auto a = Join("a");
@@ -127,15 +139,7 @@ TEST_F(NatsEventOrderTest, RepeatsAreDropped) {
   Box box;
   const Subscription subscription = Subscribe(*a, box.Handler());
   const auto connection = Connect();
-  const auto store = [&](int number, const std::string& payload) {
-    const kv::NatsHeaders headers = {{"Coord-V", "1.0"},
-                                     {"Coord-Bus", "0123456789abcdef"},
-                                     {"Coord-From", "x"},
-                                     {"Coord-Pub", "0123456789abcdef00000001"},
-                                     {"Coord-N", absl::StrCat(number)}};
-    EXPECT_TRUE(connection->Request("coord.coord.r.test=2Eplugin.t", payload, headers, Soon()).ok());
-  };
-  for (const int number : {1, 2, 1, 2, 4, 3, 4, 3, 1, 5, 6}) store(number, absl::StrCat(number));
+  for (const int number : {1, 2, 1, 2, 4, 3, 4, 3, 1, 5, 6}) Store(*connection, number, absl::StrCat(number));
   EXPECT_EQ(Payloads(box.WaitFor("6")), "1 2 3 4 5 6");
 }
 
@@ -147,17 +151,78 @@ TEST_F(NatsEventOrderTest, AMissingNumberIsWaitedForAndThenAGap) {
   Box box;
   const Subscription subscription = Subscribe(*a, box.Handler());
   const auto connection = Connect();
-  for (const int number : {1, 3, 4}) {
-    const kv::NatsHeaders headers = {{"Coord-V", "1.0"},
-                                     {"Coord-Bus", "0123456789abcdef"},
-                                     {"Coord-From", "x"},
-                                     {"Coord-Pub", "0123456789abcdef00000001"},
-                                     {"Coord-N", absl::StrCat(number)}};
-    EXPECT_TRUE(connection->Request("coord.coord.r.test=2Eplugin.t", absl::StrCat(number), headers, Soon()).ok());
-  }
+  for (const int number : {1, 3, 4}) Store(*connection, number, absl::StrCat(number));
   const std::vector<Event> events = box.Wait(4);
   EXPECT_EQ(Payloads(events), "1 GAP 3 4");
   EXPECT_EQ(events[1].payload, "events of one publisher are missing (numbers 2 to 2)");
+}
+
+// The stream's leader changed under the first events of a publisher, and so the third was stored first.
+TEST_F(NatsEventOrderTest, TheFirstEventsOfAPublisherComeInOrderToo) {
+  auto a = Join("a");
+  ASSERT_TRUE(a != nullptr);
+  Box box;
+  Box replayed;
+  const Subscription live = Subscribe(*a, box.Handler());
+  { const Subscription away = Subscribe(*a, replayed.Handler(), Cursor("c")); }
+  const auto connection = Connect();
+  Store(*connection, 3, "3", 1);
+  Store(*connection, 1, "1");
+  Store(*connection, 2, "2", 1);
+  Store(*connection, 4, "4");
+  EXPECT_EQ(Payloads(box.WaitFor("4")), "1 2 3 4");
+  const Subscription back = Subscribe(*a, replayed.Handler(), Cursor("c"));
+  EXPECT_EQ(Payloads(replayed.WaitFor("4")), "1 2 3 4");
+}
+
+// What was under way when a subscription begins, and stored before, is neither waited for nor missing.
+TEST_F(NatsEventOrderTest, ASubscriptionThatBeginsAmongEventsUnderWayNeitherWaitsNorHasAGap) {
+  auto a = Join("a");
+  ASSERT_TRUE(a != nullptr);
+  const auto connection = Connect();
+  for (int number = 1; number <= 5; ++number) Store(*connection, number, absl::StrCat(number), 1);
+  Store(*connection, 7, "7", 1);
+  Box box;
+  const Subscription subscription = Subscribe(*a, box.Handler());
+  Store(*connection, 8, "8", 1);
+  Store(*connection, 6, "6", 1);
+  EXPECT_EQ(Payloads(box.WaitFor("8")), "6 8") << "7 was stored before it began";
+  Store(*connection, 9, "9", 4);
+  EXPECT_EQ(Payloads(box.WaitFor("9")), "6 8 9");
+}
+
+// Beyond what is looked back on, a later event tells.
+TEST_F(NatsEventOrderTest, WhatIsStoredSinceLongIsNotWaitedFor) {
+  auto a = Join("a");
+  ASSERT_TRUE(a != nullptr);
+  const auto connection = Connect();
+  for (int number = 1; number <= 3; ++number) Store(*connection, number, absl::StrCat(number), 1);
+  for (int i = 0; i < 1100; ++i) a->events().PublishAsync("else", "x", Soon(), nullptr, kReliably);
+  ASSERT_TRUE(a->events().Flush(Soon()).ok());
+  Box box;
+  const Subscription subscription = Subscribe(*a, box.Handler());
+  Store(*connection, 4, "4", 2);
+  Store(*connection, 5, "5", 3);
+  Store(*connection, 6, "6", 4);
+  EXPECT_EQ(Payloads(box.WaitFor("6")), "4 5 6");
+}
+
+// As many bytes as a publisher may have under way wait for the oldest of them, and that of several.
+TEST_F(NatsEventOrderTest, AWholeWindowOfLargeEventsWaitsForTheMissingOne) {
+  auto a = Join("a");
+  ASSERT_TRUE(a != nullptr);
+  Box box;
+  const Subscription subscription = Subscribe(*a, [&box](Event event) {
+    event.payload.resize(std::min<size_t>(event.payload.size(), 2));
+    box.Put(event);
+  });
+  const auto connection = Connect();
+  const std::string large(1000 * 1000, 'x');
+  for (int number = 11; number <= 50; ++number) Store(*connection, number, absl::StrCat(number) + large, 10);
+  Store(*connection, 10, "10");
+  std::string expected = "10";
+  for (int number = 11; number <= 50; ++number) absl::StrAppend(&expected, " ", number);
+  EXPECT_EQ(Payloads(box.WaitFor("50")), expected);
 }
 
 // The server is killed and started again while events are under way, again and again: whatever was acknowledged

@@ -213,6 +213,54 @@ TEST_F(NatsEventReplayTest, AStreamThatWasLostWhileTheSubscriberWasAwayIsAGap) {
   EXPECT_EQ(Payloads(box.WaitFor("6")), "GAP 4 5 6");
 }
 
+// The stream has what was missed, but nobody knows any more from where on: that is told, and once.
+TEST_F(NatsEventReplayTest, CursorsThatWereLostWithoutTheStreamAreAGap) {
+  auto a = Join("a");
+  ASSERT_TRUE(a != nullptr);
+  Box box;
+  Subscription subscription = Subscribe(*a, box.Handler(), Cursor("c"));
+  PublishNumbers(*a, 1, 3);
+  EXPECT_EQ(Payloads(box.WaitFor("3")), "1 2 3");
+  subscription = Subscription();
+  const Subscription other = Subscribe(*a, box.Handler(), Cursor("unlike"), "unlike");
+  EXPECT_NE(Api("$JS.API.STREAM.DELETE.KV_COORD_coord_cursors").find("\"success\":true"), std::string::npos);
+  PublishNumbers(*a, 4, 6);
+  // By a copy that had the old bucket open, and by one that has not.
+  auto b = Join("b");
+  ASSERT_TRUE(b != nullptr);
+  for (Cluster* cluster : {a.get(), b.get()}) {
+    const std::string name = cluster == a.get() ? "c" : "d";
+    box.Clear();
+    subscription = Subscribe(*cluster, box.Handler(), Cursor(name));
+    const std::vector<Event> events = box.WaitForGap();
+    EXPECT_EQ(Payloads(events), "GAP");
+    EXPECT_THAT(Gaps(events), ElementsAre("cursor \"" + name +
+                                          "\" of topic \"t\" may have been lost: the bucket of cursors was lost or "
+                                          "removed, and made anew, while the stream of events was not"));
+    subscription = Subscription();
+    box.Clear();
+    ASSERT_TRUE(Publish(*a, "next " + name).ok());
+    subscription = Subscribe(*cluster, box.Handler(), Cursor(name));
+    EXPECT_EQ(Payloads(box.WaitFor("next " + name)), "next " + name);
+  }
+  const std::string info = Api("$JS.API.STREAM.INFO.COORD_coord");
+  EXPECT_NE(info.find("(cursors in the bucket of "), std::string::npos) << info;
+}
+
+// A stream that was lost alone is told as such; the cursors are those that it had.
+TEST_F(NatsEventReplayTest, ANewCursorAfterALostStreamIsNoGap) {
+  auto a = Join("a");
+  ASSERT_TRUE(a != nullptr);
+  Box box;
+  Subscription subscription = Subscribe(*a, box.Handler(), Cursor("c"));
+  subscription = Subscription();
+  EXPECT_NE(Api("$JS.API.STREAM.DELETE.COORD_coord").find("\"success\":true"), std::string::npos);
+  PublishNumbers(*a, 1, 1);
+  subscription = Subscribe(*a, box.Handler(), Cursor("new"));
+  PublishNumbers(*a, 2, 2);
+  EXPECT_EQ(Payloads(box.WaitFor("2")), "2");
+}
+
 TEST_F(NatsEventReplayTest, AMemoryStreamIsLostWithItsServer) {
   NatsEventOptions options;
   options.file_storage = false;

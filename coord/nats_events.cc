@@ -63,6 +63,7 @@ NatsEventBusConfig Config(const std::shared_ptr<kv::NatsConnection>& connection,
   bucket.replicas = options.replicas;
   bucket.file_storage = options.file_storage;
   NatsEventBusConfig config;
+  config.cursors_stream = absl::StrCat("KV_", bucket.bucket);
   config.open_cursors = [connection, bucket](absl::Time deadline) {
     return kv::OpenNatsStore(connection, bucket, deadline);
   };

@@ -16,17 +16,21 @@
 // of a topic; many may be under way at once. One that was not acknowledged is sent again, under its number, before any
 // new one is sent; a caller whose deadline passes meanwhile is told DeadlineExceeded, and the event may yet be
 // delivered. One that certainly was not stored is Unavailable, and will not be delivered. Subscribers put the events in
-// order, drop repeats, and wait for a missing number up to `reorder_wait` before they report a gap. A slow handler
-// misses nothing: the stream keeps what there is no room for.
+// order, drop repeats, and wait for a missing number up to `reorder_wait` before they report a gap; the first events of
+// a publisher are no exception, for each event tells from where on its publisher may yet send others. 64 MiB may wait
+// so, the windows of four copies. A slow handler misses nothing: the stream keeps what there is no room for.
 //
 // A gap is also reported where the stream removed events before a subscription came to them; where it was lost and made
 // again; and where its server forgot what it had acknowledged (a power failure: servers sync to the disk later). Seldom
-// it is reported needlessly: to a subscription that begins just while a publisher sends events again, and to one on a
-// quiet topic whose connection is lost in the very seconds in which other topics fill half of the stream.
+// it is reported needlessly: to a subscription that begins just while a publisher sends events again, or while one has
+// more under way than is looked back on (1024 messages of the stream, of about 1 MiB) and then falls silent; and to one
+// on a quiet topic whose connection is lost in the very seconds in which other topics fill half of the stream.
 //
 // Cursors are kept in a bucket of the same servers, COORD_<space>_cursors, whatever the Cluster's store is; it is made
-// by the first Subscribe with a cursor, which is also where other settings of it are refused. Should the bucket be lost
-// while the stream is not, cursors begin anew, untold.
+// by the first Subscribe with a cursor, which is also where other settings of it are refused. The stream notes in its
+// description when its bucket was made. Should the bucket be lost while the stream is not, every cursor that is not in
+// the new one begins at the present with a gap, those with new names too, for they cannot be told apart. Should both
+// be lost together, or the server not permit $JS.API.STREAM.UPDATE, cursors begin anew, untold.
 //
 // Costs. A subscription is a consumer of the stream and two subscriptions, about four threads of the client library;
 // an event is one message, an acknowledgement one more. While there are subscriptions, each Cluster asks for the state
@@ -59,7 +63,7 @@ struct NatsEventOptions {
   // A cursor that did not move for so long (at least a minute) is forgotten.
   absl::Duration keep_cursors = absl::Hours(24 * 30);
   // Reliable events of one copy that may be under way, 1 to 65536, counted from the oldest that is not stored yet; and
-  // 64 MiB. Who publishes more waits.
+  // 16 MiB of payload, or one event. Who publishes more waits.
   int max_in_flight = 256;
   // How long a subscriber waits for a missing number while its publisher may still be sending it again.
   absl::Duration reorder_wait = absl::Seconds(30);

@@ -40,7 +40,8 @@ TEST_F(NatsEventsTest, BothDeliveriesReachEveryCopy) {
   const Subscription subscribed_b = Subscribe(*b, at_b.Handler());
   const std::string bytes("\0\r\n\xff", 4);
   ASSERT_TRUE(Publish(*a, bytes, kBestEffort).ok());
-  EXPECT_EQ(at_b.Wait(1).at(0).payload, bytes);
+  // Which of the two ways is faster is not promised.
+  for (Box* box : {&at_a, &at_b}) EXPECT_EQ(box->Wait(1).at(0).payload, bytes);
   ASSERT_TRUE(Publish(*a, "kept").ok());
   for (Box* box : {&at_a, &at_b}) {
     const std::vector<Event> events = box->Wait(2);

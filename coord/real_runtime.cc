@@ -17,6 +17,7 @@
 #include <thread>
 #include <utility>
 
+#include "absl/time/clock.h"
 #include "coord/runtime.h"
 
 namespace coord {
@@ -160,7 +161,9 @@ class RealThread final : public Thread {
 class RealRuntimeImpl final : public Runtime {
  public:
   absl::Time Now() override { return SteadyNow(); }
-  absl::Time WallNow() override { return absl::FromUnixNanos(ClockNanos(CLOCK_REALTIME)); }
+  // The clock that users and stores read. After a jump of the system's it can be a second behind, so that a deadline
+  // made by the one and taken by the other would be off by the jump.
+  absl::Time WallNow() override { return absl::Now(); }
 
   // Not buffered: a buffer would repeat itself in a forked child, and the numbers go into writes that cost far more.
   uint64_t Random() override {

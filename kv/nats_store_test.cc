@@ -415,6 +415,25 @@ TEST_F(NatsStoreTest, WhoRemembersADeleteShowsNoValueThatTheServerBringsBack) {
   EXPECT_TRUE(again.ok()) << again.status;
 }
 
+// Before it removes what a delete left, the stream is looked at; others' writes do not wait for what that finds.
+TEST_F(NatsStoreTest, CleaningUpHoldsUpNobody) {
+  auto relay = servers::Relay::Run(server_->address());
+  ASSERT_TRUE(relay.ok()) << relay.status();
+  NatsStoreOptions options;
+  options.delete_linger = absl::Milliseconds(100);
+  const auto store = OpenNats(ConnectNats((*relay)->address()), options);
+  const auto other = Open();
+  const WriteResult created = store->Create("a", "x", Soon());
+  ASSERT_TRUE(created.ok()) << created.status;
+  ASSERT_TRUE(store->Delete("a", created.revision, Soon()).ok());
+  (*relay)->CutReplies();
+  // By then it looks, and is not answered.
+  absl::SleepFor(absl::Milliseconds(300));
+  const absl::Status written = store->Put("b", "y", In(absl::Milliseconds(500))).status;
+  EXPECT_EQ(written.code(), absl::StatusCode::kDeadlineExceeded) << written;
+  EXPECT_TRUE(Eventually([&] { return other->Get("b", Soon()).ok(); })) << "the write was not sent";
+}
+
 TEST_F(NatsStoreTest, ADeadServerIsUnavailableAndNothingTakesLong) {
   auto store = Open();
   const auto watch = store->WatchPrefix("", [](const WatchEvent&) {});

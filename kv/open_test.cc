@@ -25,8 +25,7 @@ TEST(OpenTest, Refusals) {
             "the URL \"etcd://user:***@h\" has an unknown scheme; known are memory:, sqlite:, nats:, memcached:");
   EXPECT_EQ(OpenError("memory:x"), "the memory store takes no path: write memory:");
   EXPECT_EQ(OpenError("memory:?a=b"), "the URL has the unknown parameter \"a\"; known for memory: none");
-  EXPECT_EQ(OpenError("sqlite:a.db?snyc=full"),
-            "the URL has the unknown parameter \"snyc\"; known for sqlite: sync");
+  EXPECT_EQ(OpenError("sqlite:a.db?snyc=full"), "the URL has the unknown parameter \"snyc\"; known for sqlite: sync");
   EXPECT_EQ(OpenError("sqlite:a.db?sync=always"), "the parameter sync is \"normal\" (the default) or \"full\"");
   EXPECT_EQ(OpenError("sqlite://host/a.db"),
             "a sqlite store is a file and has no host: write sqlite:PATH, or sqlite:///PATH");

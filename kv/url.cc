@@ -25,7 +25,16 @@ bool IsScheme(std::string_view text) {
                      [](unsigned char c) { return std::isalnum(c) != 0 || c == '+' || c == '-' || c == '.'; });
 }
 
-absl::Status ParseQuery(std::string_view query, Url* url) {
+constexpr char kNotShown[] =
+    ", which is not shown, for it may be a piece of a password, where a '?' is written as '%3F'";
+
+// A '?' in a password that is not escaped makes a query of what comes after it, up to the '@' and beyond.
+bool MayBePassword(const Url& url, std::string_view query) {
+  return url.authority.has_value() && query.find('@') != std::string_view::npos;
+}
+
+absl::Status ParseQuery(const std::string_view whole, Url* url) {
+  std::string_view query = whole;
   while (!query.empty()) {
     const std::string_view part = query.substr(0, query.find('&'));
     query.remove_prefix(std::min(query.size(), part.size() + 1));
@@ -37,6 +46,9 @@ absl::Status ParseQuery(std::string_view query, Url* url) {
     if (!name.ok()) return name.status();
     absl::StatusOr<std::string> value = PercentDecode(part.substr(equals + 1));
     if (!value.ok()) return value.status();
+    if (url->Parameter(*name).has_value() && MayBePassword(*url, whole)) {
+      return absl::InvalidArgumentError(absl::StrCat("the URL gives a parameter twice", kNotShown));
+    }
     if (url->Parameter(*name).has_value()) {
       return absl::InvalidArgumentError(absl::StrCat("the URL gives the parameter \"", *name, "\" twice"));
     }
@@ -78,6 +90,13 @@ absl::Status Url::CheckParameters(const std::vector<std::string>& known) const {
   for (const auto& parameter : query) {
     if (std::find(known.begin(), known.end(), parameter.first) != known.end()) continue;
     const std::string all = known.empty() ? "none" : absl::StrJoin(known, ", ");
+    const auto has_at = [this](const auto& other) {
+      return MayBePassword(*this, other.first) || MayBePassword(*this, other.second);
+    };
+    if (std::any_of(query.begin(), query.end(), has_at)) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("the URL has an unknown parameter", kNotShown, "; known for ", scheme, ": ", all));
+    }
     return absl::InvalidArgumentError(
         absl::StrCat("the URL has the unknown parameter \"", parameter.first, "\"; known for ", scheme, ": ", all));
   }

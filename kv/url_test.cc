@@ -10,6 +10,7 @@ namespace {
 
 using testing::ElementsAre;
 using testing::HasSubstr;
+using testing::Not;
 
 TEST(ParseUrlTest, Parts) {
   const auto url = ParseUrl("NATS://u:p@h1:4222,h2/x%20y?bucket=b%26c&replicas=3");
@@ -39,6 +40,23 @@ TEST(ParseUrlTest, RefusalsAreSentences) {
   EXPECT_EQ(error("sqlite:a?sync"), "the URL has a query parameter that is not of the form name=value");
   EXPECT_EQ(error("sqlite:a?=full"), "the URL has a query parameter that is not of the form name=value");
   EXPECT_EQ(error("sqlite:a?sync=full&sync=normal"), "the URL gives the parameter \"sync\" twice");
+}
+
+// "se?cr=et" and "se?cr=e&cr=t": what stands after the '?' looks like parameters.
+TEST(ParseUrlTest, APieceOfAPasswordIsNotTakenForTheNameOfAParameter) {
+  const auto url = ParseUrl("nats://u:se?cr=et@h");
+  ASSERT_TRUE(url.ok()) << url.status();
+  EXPECT_EQ(
+      url->CheckParameters({"bucket"}),
+      absl::InvalidArgumentError("the URL has an unknown parameter, which is not shown, for it may be a piece of a "
+                                 "password, where a '?' is written as '%3F'; known for nats: bucket"));
+  EXPECT_EQ(
+      ParseUrl("nats://u:se?cr=e&cr=t@h").status(),
+      absl::InvalidArgumentError("the URL gives a parameter twice, which is not shown, for it may be a piece of a "
+                                 "password, where a '?' is written as '%3F'"));
+  EXPECT_THAT(std::string(ParseUrl("nats://u:p@ss?wo=rd@h")->CheckParameters({}).message()), Not(HasSubstr("\"wo\"")));
+  EXPECT_EQ(ParseUrl("sqlite:a?x=a@b")->CheckParameters({"sync"}),
+            absl::InvalidArgumentError("the URL has the unknown parameter \"x\"; known for sqlite: sync"));
 }
 
 absl::StatusOr<Authority> Authorities(const std::string& url) {

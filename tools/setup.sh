@@ -11,7 +11,7 @@ BUILD_PACKAGES=(
 )
 # What tests and examples start, in folders and at ports of their own. Installing them may start a service of the machine
 # as well; nothing here talks to it.
-SERVER_PACKAGES=(memcached nats-server openssl)
+SERVER_PACKAGES=(iproute2 libfaketime memcached nats-server openssl patch)
 
 say() { printf '%s\n' "$*" >&2; }
 

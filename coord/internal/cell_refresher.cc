@@ -128,7 +128,11 @@ void CellRefresher::Add(const std::shared_ptr<Refreshable>& what) {
   all.erase(std::remove_if(all.begin(), all.end(), [](const State::Item& item) { return item.expired(); }), all.end());
   all.push_back(what);
   if (!state_->polls) return;
-  if (state_->thread == nullptr) state_->next_poll = state_->runtime.Now() + state_->Jitter(state_->poll_period);
+  // A hint may have started the thread before.
+  if (state_->next_poll == absl::InfiniteFuture()) {
+    state_->next_poll = state_->runtime.Now() + state_->Jitter(state_->poll_period);
+    state_->changed->NotifyAll();
+  }
   state_->EnsureThread();
 }
 

@@ -20,7 +20,7 @@ EpochRecord EpochKeeper::Fresh(bool settled) const {
   EpochRecord record;
   record.id = absl::StrFormat("%016x", core_->runtime->Random());
   record.created_us = static_cast<uint64_t>(std::max<int64_t>(absl::ToUnixMicros(core_->runtime->WallNow()), 1));
-  if (newest_created_us_ != 0) record.created_us = std::max(record.created_us, HighestFence() + 1);
+  if (newest_created_us_ != 0) record.created_us = std::max(record.created_us, HighestFence() + Headroom() + 1);
   record.settled = settled;
   // The deployment's, not this copy's own: a copy with a longer ttl than this one's limit may still be valid.
   record.max_ttl = std::max(record_.max_ttl, core_->options.max_ttl);
@@ -34,9 +34,18 @@ uint64_t EpochKeeper::HighestFence() const {
   return std::max(newest_created_us_, core_->highest_fence.load(std::memory_order_acquire));
 }
 
-// Fences that were given out under an earlier epoch could be above those of `record`.
-bool EpochKeeper::TooLow(const EpochRecord& record) const {
-  return !record_.id.empty() && record.id != record_.id && record.created_us <= HighestFence();
+// Other copies have seen somewhat more than this one, be it the very write of the new record; they must not find it too
+// low as well, or they would replace each other's epochs for ever.
+uint64_t EpochKeeper::Headroom() const {
+  return core_->store->traits().monotonic_revisions ? core_->guard->highest_ever() + 1000 : 0;
+}
+
+// Fences that were given out under an earlier epoch could be above those of `record`. Then what takes its place must be
+// above those of `record` too.
+bool EpochKeeper::TooLow(const EpochRecord& record) {
+  if (record_.id.empty() || record.id == record_.id || record.created_us > HighestFence()) return false;
+  newest_created_us_ = std::max(newest_created_us_, record.created_us);
+  return true;
 }
 
 absl::StatusOr<std::optional<kv::Entry>> EpochKeeper::Read(absl::Time until) {

@@ -47,7 +47,8 @@ class EpochKeeper {
   absl::Status SettleIfDue(absl::Time until);
   EpochRecord Fresh(bool settled) const;
   uint64_t HighestFence() const;
-  bool TooLow(const EpochRecord& record) const;
+  uint64_t Headroom() const;
+  bool TooLow(const EpochRecord& record);
 
   Core* const core_;
   EpochRecord record_;

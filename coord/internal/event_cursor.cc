@@ -89,6 +89,13 @@ absl::Status EventCursors::Load(Place* place, const Present& present, Opened* op
 bool EventCursors::TryLoad(Place* place, const Present& present, Opened* opened, absl::Time until,
                            absl::Status* status) {
   const absl::StatusOr<kv::Entry> entry = store_->Get(place->key, core_->CallDeadline(until));
+  if (absl::IsNotFound(entry.status()) && !present.lost.empty()) {
+    opened->gap = absl::StrCat(place->what, " may have been lost: ", present.lost);
+    opened->at.epoch = present.epoch;
+    opened->at.revision = present.revision.value_or(core_->guard->highest());
+    *status = absl::OkStatus();
+    return true;
+  }
   if (absl::IsNotFound(entry.status())) return Begin(place, present, opened, until, status);
   if (!entry.ok()) {
     *status = entry.status();

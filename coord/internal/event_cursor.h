@@ -45,6 +45,9 @@ class EventCursors : public std::enable_shared_from_this<EventCursors> {
     // All events up to it are older than the subscription. Unset: the events are in the cursors' own store, and so the
     // revision of the cursor's first write is as good as any.
     std::optional<uint64_t> revision;
+    // Not empty: the cursors may have been lost, and why: one that does not exist is a gap, and stays away until that
+    // was told.
+    std::string lost;
   };
 
   struct Opened {

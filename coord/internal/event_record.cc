@@ -8,16 +8,15 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
-#include "nlohmann/json.hpp"
+#include "coord/internal/json_fields.h"
 
 namespace coord::internal {
 namespace {
 
-using Json = nlohmann::ordered_json;
-
 constexpr int kEventMajor = 1;
 constexpr std::string_view kVersion = "1.0";
 constexpr size_t kNumberDigits = 20;
+constexpr size_t kMaxRecordBytes = 1 << 20;  // a payload does not count
 constexpr size_t kMaxTextBytes = 1024;
 constexpr size_t kMaxPublishers = 4096;
 
@@ -30,10 +29,11 @@ absl::Status Damaged(std::string_view what, std::string_view why) {
 class Reader {
  public:
   Reader(std::string_view text, std::string_view what) : what_(what) {
-    json_ = Json::parse(text.begin(), text.end(), nullptr, /*allow_exceptions=*/false);
-    if (!json_.is_object()) {
+    Problem problem;
+    json_ = ParseJson(text, kMaxRecordBytes, problem);
+    if (!problem.empty() || !json_.is_object()) {
       json_ = Json::object();
-      Fail("it does not begin with a JSON object");
+      Fail(problem.empty() ? "it does not begin with a JSON object" : problem.why());
       return;
     }
     const std::string version = Text("v", "");

@@ -148,5 +148,16 @@ TEST(EventRecordTest, FloorRoundTrips) {
   EXPECT_FALSE(ParseEventFloor("{\"v\":\"1.0\",\"w\":\"n\",\"epoch\":\"e\",\"revision\":-2}", "floor").ok());
 }
 
+// As many brackets as fit into a store would end the process in a recursion.
+TEST(EventRecordTest, DeeplyNestedRecordsAreRefused) {
+  const std::string deep = std::string(500'000, '[') + std::string(500'000, ']');
+  const std::string begin = "{\"v\":\"1.0\",\"w\":\"n\",\"epoch\":\"e\",\"revision\":5,\"at_us\":9,\"x\":";
+  const std::string sentence =
+      "floor in the store is damaged (it is nested deeper than 16): find out who writes there besides this library; it "
+      "is skipped";
+  EXPECT_EQ(ParseEventFloor(begin + deep + "}", "floor").status(), absl::DataLossError(sentence));
+  EXPECT_EQ(ParseEventCursor(begin + deep + "}", "floor").status(), absl::DataLossError(sentence));
+}
+
 }  // namespace
 }  // namespace coord::internal

@@ -47,7 +47,11 @@ void EventSequencer::Drain(const std::string& name, Publisher& publisher, absl::
 
 void EventSequencer::GiveUp(const std::string& name, Publisher& publisher, absl::Time now, Steps* steps) {
   const uint64_t next = publisher.held.begin()->first;
-  steps->push_back({Step::kGap, 0, name, publisher.last + 1, next - 1});
+  if (next > publisher.before) {
+    steps->push_back({Step::kGap, 0, name, publisher.last + 1, next - 1});
+  } else {
+    publisher.begin = next;
+  }
   publisher.last = next - 1;
   Drain(name, publisher, now, steps);
 }
@@ -61,16 +65,29 @@ void EventSequencer::GiveUpOldest(absl::Time now, Steps* steps) {
   if (oldest != publishers_.end()) GiveUp(oldest->first, oldest->second, now, steps);
 }
 
+// What is missing below `low`, and before the first number seen, was stored before that.
+void EventSequencer::BeginAt(const std::string& name, Publisher& publisher, uint64_t low, absl::Time now,
+                             Steps* steps) {
+  const uint64_t begin = std::min(low, publisher.met);
+  while (!publisher.held.empty() && publisher.last + 1 < begin) {
+    publisher.begin = std::min(begin, publisher.held.begin()->first);
+    publisher.last = publisher.begin - 1;
+    Drain(name, publisher, now, steps);
+  }
+}
+
 EventSequencer::Verdict EventSequencer::Offer(std::string_view name, uint64_t number, uint64_t token, absl::Time now,
-                                              Steps* steps) {
+                                              Steps* steps, uint64_t low, bool before) {
   const std::string key(name);
   auto found = publishers_.find(key);
   if (found == publishers_.end()) {
-    Deliver(key, Track(name, number, steps), number, token, now, steps);
-    return Verdict::kDelivered;
+    Track(name, low == 0 ? number : low, steps).met = number;
+    found = publishers_.find(key);
   }
   Publisher& publisher = found->second;
   silent_.splice(silent_.end(), silent_, publisher.place);
+  if (before) publisher.met = publisher.before = std::max(publisher.before, number);
+  BeginAt(key, publisher, low, now, steps);
   if (number < publisher.begin) return Verdict::kTooEarly;
   if (number <= publisher.last || publisher.held.count(number) != 0) return Verdict::kRepeat;
   if (number == publisher.last + 1 || publisher.loose) {

@@ -3,11 +3,18 @@
 // every transport.
 //
 //   state of a publisher   event n                         effect
-//   unknown                any n                           delivered; n is where counting begins
+//   unknown                any n, low n or none            delivered; n is where counting begins
+//                          any n, a lower low              counting begins at low: as if known, last = low - 1
 //   known, last = m        n == m + 1                      delivered, and what was held behind it
 //                          n <= m                          a repeat; below where counting began: too early
 //                          n > m + 1                       held; after limits.wait without n = m + 1: a gap, then
 //                          delivered
+//
+// `low`, which a publisher tells with an event where the transport carries it, is its oldest number that it did not
+// know to be stored when it sent the event. What is below was stored before this event, so that whoever is offered all
+// that is stored since it began was offered it, or it was stored before that. What is not below may yet come, be it
+// the first of a publisher that sends its first events again. A later event with a higher low tells of the numbers
+// before the first one seen that they were stored before: they are not waited for any more, and no gap.
 //
 // Not thread-safe.
 
@@ -56,11 +63,18 @@ class EventSequencer {
 
   explicit EventSequencer(SequencerLimits limits = {}) : limits_(limits) {}
 
-  // `token` stands for the event; `now` is any steady clock. Appends to `steps` what is to be done, in order.
-  Verdict Offer(std::string_view publisher, uint64_t number, uint64_t token, absl::Time now, Steps* steps);
+  // `token` stands for the event; `now` is any steady clock. Appends to `steps` what is to be done, in order. `low` is
+  // at most `number`; 0: it is not known. `before`: the event was stored before the beginning, and is offered so that
+  // its number is known. What is missing below it may have been stored before too: it is waited for, but no gap in the
+  // end, and too early if it does come later.
+  Verdict Offer(std::string_view publisher, uint64_t number, uint64_t token, absl::Time now, Steps* steps,
+                uint64_t low = 0, bool before = false);
 
   // Gives up on what has waited for limits.wait.
   void Expire(absl::Time now, Steps* steps);
+
+  // Gives up on the gap that has waited longest. Nothing if nothing is held.
+  void GiveUpOldest(absl::Time now, Steps* steps);
 
   // When Expire will have something to do; InfiniteFuture if never.
   absl::Time NextExpiry() const;
@@ -85,6 +99,8 @@ class EventSequencer {
   };
   struct Publisher {
     uint64_t begin = 0;             // where counting began
+    uint64_t met = 0;               // the first number seen, or the highest that was stored before the beginning
+    uint64_t before = 0;            // the latter
     uint64_t last = 0;              // delivered or given up on
     bool loose = false;             // the next number is taken as it comes
     std::map<uint64_t, Held> held;  // by number, all above last + 1
@@ -97,7 +113,7 @@ class EventSequencer {
                Steps* steps);
   void Drain(const std::string& name, Publisher& publisher, absl::Time now, Steps* steps);
   void GiveUp(const std::string& name, Publisher& publisher, absl::Time now, Steps* steps);
-  void GiveUpOldest(absl::Time now, Steps* steps);
+  void BeginAt(const std::string& name, Publisher& publisher, uint64_t low, absl::Time now, Steps* steps);
 
   const SequencerLimits limits_;
   std::unordered_map<std::string, Publisher> publishers_;

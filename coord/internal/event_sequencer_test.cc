@@ -36,9 +36,10 @@ std::string Text(const Steps& steps) {
 
 struct Sequencer {
   explicit Sequencer(SequencerLimits limits = {}) : sequencer(limits) {}
-  Verdict Offer(uint64_t number, int ms, const std::string& publisher = "p") {
-    return sequencer.Offer(publisher, number, number, At(ms), &steps);
+  Verdict Offer(uint64_t number, int ms, const std::string& publisher = "p", uint64_t low = 0) {
+    return sequencer.Offer(publisher, number, number, At(ms), &steps, low);
   }
+  Verdict OfferAbove(uint64_t low, uint64_t number, int ms) { return Offer(number, ms, "p", low); }
   std::string Take() { return Text(std::exchange(steps, {})); }
   EventSequencer sequencer;
   Steps steps;
@@ -51,6 +52,78 @@ TEST(EventSequencerTest, DeliversInOrderAndDropsRepeats) {
   EXPECT_EQ(s.Offer(2, 0), Verdict::kRepeat);
   EXPECT_EQ(s.Offer(1, 0), Verdict::kRepeat);
   EXPECT_EQ(s.Take(), "1 2");
+}
+
+// A publisher whose first events were sent again: the third was stored first.
+TEST(EventSequencerTest, NumbersThatWereNotStoredYetAreWaitedForAlsoOfANewPublisher) {
+  Sequencer s;
+  EXPECT_EQ(s.OfferAbove(1, 3, 0), Verdict::kHeld);
+  EXPECT_EQ(s.sequencer.NextExpiry(), At(1000));
+  EXPECT_EQ(s.OfferAbove(1, 1, 10), Verdict::kDelivered);
+  EXPECT_EQ(s.Take(), "1");
+  EXPECT_EQ(s.OfferAbove(1, 2, 20), Verdict::kDelivered);
+  EXPECT_EQ(s.Take(), "2 3");
+  EXPECT_EQ(s.OfferAbove(1, 1, 30), Verdict::kRepeat);
+  EXPECT_EQ(s.OfferAbove(4, 4, 40), Verdict::kDelivered);
+}
+
+TEST(EventSequencerTest, NumbersBelowLowWereStoredBefore) {
+  Sequencer s;
+  EXPECT_EQ(s.OfferAbove(7, 9, 0), Verdict::kHeld);
+  EXPECT_EQ(s.OfferAbove(7, 6, 0), Verdict::kTooEarly);
+  s.sequencer.Expire(At(1000), &s.steps);
+  EXPECT_EQ(s.Take(), "gap 7-8 9");
+}
+
+// Counting began in the middle of what a publisher had under way: what it has stored since was stored before.
+TEST(EventSequencerTest, AHigherLowTellsThatNothingIsMissing) {
+  Sequencer s;
+  EXPECT_EQ(s.OfferAbove(3, 8, 0), Verdict::kHeld);
+  EXPECT_EQ(s.OfferAbove(3, 6, 0), Verdict::kHeld);
+  EXPECT_EQ(s.OfferAbove(5, 9, 1), Verdict::kHeld);
+  EXPECT_EQ(s.Take(), "");
+  EXPECT_EQ(s.OfferAbove(6, 10, 2), Verdict::kHeld);
+  EXPECT_EQ(s.Take(), "6");
+  EXPECT_EQ(s.OfferAbove(12, 12, 3), Verdict::kHeld);
+  EXPECT_EQ(s.Take(), "8 9 10");
+  EXPECT_EQ(s.OfferAbove(12, 5, 4), Verdict::kTooEarly);
+  // Behind the first one seen a missing number is a gap, whatever low says.
+  s.sequencer.Expire(At(1003), &s.steps);
+  EXPECT_EQ(s.Take(), "gap 11-11 12");
+}
+
+// A hole that a publisher left before the beginning is not this subscriber's, unless it is filled in time.
+TEST(EventSequencerTest, WhatIsMissingBeforeTheBeginningIsNoGap) {
+  for (const bool comes : {false, true}) {
+    Sequencer s;
+    s.sequencer.Offer("p", 5, 5, At(0), &s.steps, 0, true);
+    s.sequencer.Offer("p", 7, 7, At(0), &s.steps, 0, true);
+    EXPECT_EQ(s.OfferAbove(6, 8, 0), Verdict::kHeld);
+    EXPECT_EQ(s.OfferAbove(6, 10, 0), Verdict::kHeld);
+    EXPECT_EQ(s.Take(), "5");
+    if (comes) s.OfferAbove(6, 6, 500);
+    EXPECT_EQ(s.Take(), comes ? "6 7 8" : "");
+    s.sequencer.Expire(At(1000), &s.steps);
+    EXPECT_EQ(s.Take(), comes ? "gap 9-9 10" : "7 8 gap 9-9 10");
+    EXPECT_EQ(s.OfferAbove(6, 6, 1100), comes ? Verdict::kRepeat : Verdict::kTooEarly);
+    EXPECT_EQ(s.OfferAbove(6, 7, 1100), Verdict::kRepeat);
+  }
+}
+
+TEST(EventSequencerTest, GivingUpOnTheOldestGapAloneLeavesTheOthers) {
+  Sequencer s;
+  s.Offer(1, 0, "p");
+  s.Offer(1, 0, "q");
+  s.Offer(3, 1, "q");
+  s.Offer(4, 2, "p");
+  s.Take();
+  s.sequencer.GiveUpOldest(At(3), &s.steps);
+  EXPECT_EQ(s.Take(), "gap 2-2 3");
+  EXPECT_TRUE(s.sequencer.Waits("p", 2));
+  s.sequencer.GiveUpOldest(At(3), &s.steps);
+  EXPECT_EQ(s.Take(), "gap 2-3 4");
+  s.sequencer.GiveUpOldest(At(3), &s.steps);
+  EXPECT_EQ(s.Take(), "");
 }
 
 TEST(EventSequencerTest, CountingBeginsWithTheFirstNumberSeen) {

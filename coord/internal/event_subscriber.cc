@@ -66,7 +66,7 @@ absl::Status EventSubscriber::FindPlace(absl::Time until) {
     return absl::OkStatus();
   }
   absl::StatusOr<EventCursors::Opened> opened =
-      cursors_->Open(setup_.topic, setup_.options.cursor, {epoch_, std::nullopt}, until);
+      cursors_->Open(setup_.topic, setup_.options.cursor, {epoch_, std::nullopt, ""}, until);
   if (!opened.ok()) return opened.status();
   {
     MutexLock lock(mu_);

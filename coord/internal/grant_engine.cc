@@ -72,6 +72,7 @@ std::shared_ptr<NameState> GrantEngine::State(const GrantName& name) {
   std::shared_ptr<NameState>& state = states_[absl::StrCat(name.kind, "/", EscapeName(name.name))];
   if (state == nullptr) {
     state = std::make_shared<NameState>();
+    state->number = ++names_made_;
     state->kind = name.kind;
     state->name = name.name;
     state->capacity = name.capacity;
@@ -453,23 +454,23 @@ void GrantEngine::Drive(const std::shared_ptr<NameState>& n, absl::Time until, c
 
 // Queues `n` for the workers at `due` (steady). While somebody drives it nothing is queued: the driver looks again.
 void GrantEngine::Schedule(NameState& n, absl::Time due) {
-  if (n.queued != absl::InfiniteFuture()) queue_.erase({n.queued, n.shared_from_this()});
+  if (n.queued != absl::InfiniteFuture()) queue_.erase({n.queued, n.number});
   n.queued = absl::InfiniteFuture();
   if (n.busy || due == absl::InfiniteFuture() || stopped_) return;
   n.queued = due;
-  queue_.insert({due, n.shared_from_this()});
+  queue_.emplace(std::make_pair(due, n.number), n.shared_from_this());
   WakeWorkers();
 }
 
 // Wakes the sleepers unless one of them wakes in time for what is due next anyway.
 void GrantEngine::WakeWorkers() {
-  if (!queue_.empty() && !sleeps_.empty() && queue_.begin()->first < *sleeps_.begin()) work_->NotifyAll();
+  if (!queue_.empty() && !sleeps_.empty() && queue_.begin()->first.first < *sleeps_.begin()) work_->NotifyAll();
 }
 
 void GrantEngine::WorkerThread() {
   MutexLock lock(mu_);
   while (!stopped_) {
-    const absl::Time due = queue_.empty() ? absl::InfiniteFuture() : queue_.begin()->first;
+    const absl::Time due = queue_.empty() ? absl::InfiniteFuture() : queue_.begin()->first.first;
     if (runtime_.Now() < due) {
       const auto sleep = sleeps_.insert(due);
       work_->Wait(mu_, due);

@@ -10,6 +10,7 @@
 #define COORD_INTERNAL_GRANT_ENGINE_H_
 
 #include <functional>
+#include <map>
 #include <memory>
 #include <set>
 #include <string>
@@ -161,7 +162,9 @@ class GrantEngine {
 
   mutable kv::internal::Mutex mu_;
   States states_ KV_GUARDED_BY(mu_);  // by "<kind>/<escaped name>"
-  std::set<std::pair<absl::Time, std::shared_ptr<NameState>>> queue_ KV_GUARDED_BY(mu_);
+  // By when they are due, and then by their number: never by address, so that a simulation repeats itself.
+  std::map<std::pair<absl::Time, uint64_t>, std::shared_ptr<NameState>> queue_ KV_GUARDED_BY(mu_);
+  uint64_t names_made_ KV_GUARDED_BY(mu_) = 0;
   std::multiset<absl::Time> sleeps_ KV_GUARDED_BY(mu_);  // until when each sleeping worker sleeps
   std::set<NameState*> unsettled_ KV_GUARDED_BY(mu_);
   std::string ticket_session_ KV_GUARDED_BY(mu_);

@@ -65,6 +65,7 @@ class LeaderCell;
 
 struct NameState : std::enable_shared_from_this<NameState> {
   // Identity.
+  uint64_t number = 0;  // counts those of one copy
   std::string kind;
   std::string name;
   std::string epoch;                  // of the key

@@ -42,7 +42,11 @@ NatsEventBus::NatsEventBus(std::shared_ptr<Core> core, std::shared_ptr<kv::NatsC
       feeds_(std::make_shared<EventWorker>(*core_->runtime)),
       sender_(std::make_shared<EventWorker>(*core_->runtime)),
       topics_(std::make_shared<NatsEventTopics>(core_, connection_)),
-      cursors_(std::make_shared<NatsEventCursors>(core_, store_, config_.open_cursors, config_.keep_cursors)),
+      ledger_(std::make_shared<NatsEventLedger>(core_, connection_, stream_->name(), config_.cursors_stream)),
+      cursors_(std::make_shared<NatsEventCursors>(
+          core_, store_, config_.open_cursors,
+          [ledger = ledger_](kv::Store& bucket, absl::Time deadline) { return ledger->WasLost(bucket, deadline); },
+          config_.keep_cursors)),
       publisher_(
           std::make_shared<NatsEventPublisher>(core_, sender_, Transport(), subjects_, bus_, config_.max_in_flight)),
       audience_(std::make_shared<NatsEventAudience>(core_, feeds_, connection_, stream_)),

@@ -18,6 +18,7 @@
 #include "coord/internal/event_worker.h"
 #include "coord/internal/nats_event_audience.h"
 #include "coord/internal/nats_event_cursors.h"
+#include "coord/internal/nats_event_ledger.h"
 #include "coord/internal/nats_event_publisher.h"
 #include "coord/internal/nats_event_stream.h"
 #include "coord/internal/nats_event_subscriber.h"
@@ -30,6 +31,7 @@ namespace coord::internal {
 struct NatsEventBusConfig {
   NatsEventStreamConfig stream;
   NatsEventCursors::Opener open_cursors;
+  std::string cursors_stream;  // behind the bucket of cursors
   absl::Duration keep_cursors;
   size_t max_in_flight = 0;
   absl::Duration reorder_wait;
@@ -88,6 +90,7 @@ class NatsEventBus final : public EventBus, private NatsEventSink {
   const std::shared_ptr<EventWorker> feeds_;
   const std::shared_ptr<EventWorker> sender_;
   const std::shared_ptr<NatsEventTopics> topics_;
+  const std::shared_ptr<NatsEventLedger> ledger_;
   const std::shared_ptr<NatsEventCursors> cursors_;
   const std::shared_ptr<NatsEventPublisher> publisher_;
   const std::shared_ptr<NatsEventAudience> audience_;

@@ -12,13 +12,18 @@ namespace {
 
 constexpr absl::Duration kSweepEvery = absl::Hours(1);
 
+constexpr char kAnyKey[] = "bucket/any";
+
+constexpr char kLost[] = "the bucket of cursors was lost or removed, and made anew, while the stream of events was not";
+
 }  // namespace
 
 NatsEventCursors::NatsEventCursors(std::shared_ptr<Core> core, std::shared_ptr<EventWorker> worker, Opener opener,
-                                   absl::Duration keep)
+                                   LossCheck was_lost, absl::Duration keep)
     : core_(std::move(core)),
       worker_(std::move(worker)),
       opener_(std::move(opener)),
+      was_lost_(std::move(was_lost)),
       keep_(keep),
       idle_(core_->runtime->NewCondition()) {}
 
@@ -53,6 +58,26 @@ absl::StatusOr<std::shared_ptr<EventCursors>> NatsEventCursors::Open(absl::Time 
     cursors_ = std::make_shared<EventCursors>(core_, worker_, store_);
     QueueSweep(absl::Minutes(1) + absl::Milliseconds(core_->runtime->Random() % (9 * 60 * 1000)));
     return cursors_;
+  }
+}
+
+absl::StatusOr<std::string> NatsEventCursors::Loss(absl::Time until) {
+  std::shared_ptr<kv::Store> store;
+  {
+    MutexLock lock(mu_);
+    store = store_;
+  }
+  for (int attempt = 0;; ++attempt) {
+    const absl::StatusOr<bool> lost = was_lost_(*store, core_->CallDeadline(until));
+    if (lost.ok()) return *lost ? std::string(kLost) : std::string();
+    // A store whose bucket is gone makes it again once a call fails. What goes wrong here shows in the next attempt.
+    if (absl::IsNotFound(lost.status())) (void)store->Get(kAnyKey, core_->CallDeadline(until));
+    const bool passing = absl::IsNotFound(lost.status()) || absl::IsUnavailable(lost.status()) ||
+                         absl::IsDeadlineExceeded(lost.status());
+    const absl::Time again = core_->runtime->Now() + RetryDelay(*core_->runtime, attempt);
+    if (!passing || again >= until) return lost.status();
+    if (absl::Status open = core_->CheckOpen(); !open.ok()) return open;
+    Pause(*core_->runtime, again);
   }
 }
 

@@ -13,6 +13,7 @@
 #include "coord/internal/event_cursor.h"
 #include "coord/internal/event_worker.h"
 #include "coord/internal/executor.h"
+#include "coord/internal/nats_event_ledger.h"
 #include "coord/options.h"
 #include "coord/sim_runtime.h"
 #include "gtest/gtest.h"
@@ -38,6 +39,10 @@ class NatsEventCursorsTest : public ::testing::Test {
           ++opened_;
           if (!error_.ok()) return error_;
           return store_;
+        },
+        [this](kv::Store&, absl::Time) {
+          ++checked_;
+          return lost_;
         },
         absl::Hours(10));
   }
@@ -65,7 +70,10 @@ class NatsEventCursorsTest : public ::testing::Test {
   }
 
   EventCursors::Opened Open(const std::string& epoch, uint64_t present) {
-    auto opened = Get()->Open("t", "c", {epoch, present}, Soon());
+    const auto cursors = Get();
+    const auto lost = cursors_->Loss(Soon());
+    EXPECT_TRUE(lost.ok()) << lost.status();
+    auto opened = cursors->Open("t", "c", {epoch, present, *lost}, Soon());
     EXPECT_TRUE(opened.ok()) << opened.status();
     return *std::move(opened);
   }
@@ -78,6 +86,8 @@ class NatsEventCursorsTest : public ::testing::Test {
   std::shared_ptr<NatsEventCursors> cursors_;
   absl::Status error_;
   int opened_ = 0;
+  int checked_ = 0;
+  absl::StatusOr<bool> lost_ = false;
 };
 
 TEST_F(NatsEventCursorsTest, TheBucketIsOpenedByTheFirstThatNeedsIt) {
@@ -114,6 +124,38 @@ TEST_F(NatsEventCursorsTest, PlacesAreTheStreams) {
   EXPECT_EQ(opened.gap, "");
 }
 
+// One that does not exist may be one of those that were lost: its owner learns of it, also if it had no time to.
+TEST_F(NatsEventCursorsTest, ACursorThatMayHaveBeenLostIsAGapUntilThatWasTold) {
+  lost_ = true;
+  EventCursors::Opened opened = Open("e1", 3);
+  EXPECT_EQ(opened.gap,
+            "cursor \"c\" of topic \"t\" may have been lost: the bucket of cursors was lost or removed, and made anew, "
+            "while the stream of events was not");
+  EXPECT_EQ(opened.at.revision, 3u);
+  Get()->Release(opened.place);
+  runtime_.SleepFor(absl::Seconds(1));
+  opened = Open("e1", 50);
+  EXPECT_NE(opened.gap, "");
+  EXPECT_EQ(opened.at.revision, 50u);
+  Get()->Restart(opened.place, "e1", opened.at.revision);
+  Get()->Release(opened.place);
+  runtime_.SleepFor(absl::Seconds(1));
+  opened = Open("e1", 90);
+  EXPECT_EQ(opened.gap, "");
+  EXPECT_EQ(opened.at.revision, 50u);
+}
+
+TEST_F(NatsEventCursorsTest, WhetherTheBucketWasLostIsAskedUntilItIsKnown) {
+  (void)Get();
+  lost_ = absl::NotFoundError("no bucket");
+  EXPECT_EQ(cursors_->Loss(Soon()).status(), lost_.status());
+  EXPECT_GT(checked_, 5);
+  checked_ = 0;
+  lost_ = absl::FailedPreconditionError("no JetStream");
+  EXPECT_EQ(cursors_->Loss(Soon()).status(), lost_.status());
+  EXPECT_EQ(checked_, 1);
+}
+
 TEST_F(NatsEventCursorsTest, UnusedCursorsAreForgottenAndTheirOwnersLearnOfIt) {
   EventCursors::Opened opened = Open("e1", 3);
   runtime_.SleepFor(absl::Hours(24));
@@ -136,6 +178,16 @@ TEST_F(NatsEventCursorsTest, UnusedCursorsAreForgottenAndTheirOwnersLearnOfIt) {
   Get()->Release(opened.place);
   runtime_.SleepFor(absl::Seconds(1));
   EXPECT_EQ(Open("e1", 90).gap, "");
+}
+
+TEST(NatsEventLedgerTest, ADescriptionKeepsWhatElseItSays) {
+  EXPECT_EQ(NotedBucket(""), "");
+  EXPECT_EQ(NotedBucket("ours (cursors in the bucket of "), "");
+  const std::string once = NoteBucket("", "2024-01-01T00:00:00Z");
+  EXPECT_EQ(once, "(cursors in the bucket of 2024-01-01T00:00:00Z)");
+  EXPECT_EQ(NotedBucket(once), "2024-01-01T00:00:00Z");
+  EXPECT_EQ(NoteBucket("ours", "x"), "ours (cursors in the bucket of x)");
+  EXPECT_EQ(NoteBucket("ours " + once + " too", "y"), "ours (cursors in the bucket of y) too");
 }
 
 }  // namespace

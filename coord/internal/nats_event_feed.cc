@@ -17,6 +17,9 @@ constexpr absl::Duration kLeastPause = absl::Milliseconds(20);
 // A leader that was cut off from its replicas may answer for some seconds as if nothing had come since.
 constexpr absl::Duration kStaleLeader = absl::Seconds(15);
 
+// How often a consumer is made anew that does not see what the leader has: the next one may be on another replica.
+constexpr int kLagAttempts = 20;
+
 bool IsPassing(const absl::Status& status) {
   return absl::IsUnavailable(status) || absl::IsDeadlineExceeded(status) || absl::IsNotFound(status);
 }
@@ -49,11 +52,12 @@ NatsEventFeed::NatsEventFeed(std::shared_ptr<Core> core, std::shared_ptr<EventWo
       taker_(std::move(taker)),
       gate_(std::make_shared<CallbackGate>(*core_->runtime)) {}
 
-absl::Status NatsEventFeed::Start(const std::string& epoch, uint64_t sequence, absl::Time until) {
+absl::Status NatsEventFeed::Start(const std::string& epoch, uint64_t sequence, uint64_t from, absl::Time until) {
   {
     MutexLock lock(mu_);
     epoch_ = epoch;
-    taken_ = place_ = sequence;
+    start_ = place_ = sequence;
+    taken_ = from;
   }
   const absl::Status status = Connect(until);
   if (status.ok() || !IsPassing(status)) return status;
@@ -140,16 +144,18 @@ absl::Status NatsEventFeed::Connect(absl::Time until) {
 
 // Compares the place with what the stream holds. A mark if something is missing.
 absl::Status NatsEventFeed::FindPlace(const NatsEventStreamState& state, std::optional<NatsInboxItem>* mark) {
-  const bool same = state.created == epoch_;
-  if (same && state.last < taken_) {
+  const bool same = state.incarnation == epoch_;
+  const bool is_short = state.last < std::max(start_, taken_);
+  if (same && is_short) {
     const absl::Time now = core_->runtime->Now();
     short_since_ = std::min(short_since_, now);
     if (now < short_since_ + kStaleLeader) {
       return absl::UnavailableError("the server does not know events that it had delivered already");
     }
   }
-  if (!same || state.last < taken_) {
-    epoch_ = state.created;
+  if (!same || is_short) {
+    epoch_ = state.incarnation;
+    start_ = 0;
     taken_ = place_ = same ? state.last : state.first - 1;
     *mark = MakeMark(
         NatsInboxItem::Kind::kEpoch, place_,
@@ -173,10 +179,14 @@ absl::Status NatsEventFeed::CheckPlace(const NatsEventStreamState& before, uint6
     const absl::StatusOr<uint64_t> last = stream_->LastOn(subject_, core_->CallDeadline(until));
     if (!last.ok()) return last.status();
     quiet = *last <= place;
+    MutexLock lock(mu_);
+    if (!quiet && *last <= before.last && attempt_ < kLagAttempts) {
+      return absl::UnavailableError("the consumer is on a replica that has not caught up with the stream's leader");
+    }
   }
   const absl::StatusOr<NatsEventStreamState> after = stream_->Ensure(core_->CallDeadline(until));
   if (!after.ok()) return after.status();
-  if (after->created != before.created || after->last < before.last) {
+  if (after->incarnation != before.incarnation || after->last < before.last) {
     return absl::UnavailableError("the stream of events was replaced just now");
   }
   if (quiet) place = before.last;
@@ -234,7 +244,7 @@ void NatsEventFeed::Check(const NatsEventStreamState& state) {
   if (full_) return;
   const uint64_t held = state.last + 1 - state.first;
   const bool behind = place_ < state.last && place_ + 1 < state.first + held / 2;
-  if (behind || state.created != epoch_) Restart(absl::ZeroDuration());
+  if (behind || state.incarnation != epoch_) Restart(absl::ZeroDuration());
 }
 
 void NatsEventFeed::Stop() {

@@ -5,7 +5,8 @@
 // behind it. `place` may be further: all events of the topic up to it were taken, or were reported as missing. What the
 // stream no longer holds beyond the place is a gap, whoever's events it were: so the place is kept near the stream's
 // end also while the topic is quiet, by making the consumer anew and finding nothing of the topic in between (Check).
-// A consumer may be on a replica that lags behind the stream's leader, so that it alone is no proof of that.
+// A consumer may be on a replica that lags behind the stream's leader, so that it alone is no proof of that; one that
+// is seen to be there when it is made is made anew.
 //
 // When its taker has no room, it stops taking, ends the consumer, and makes another one once there is room.
 
@@ -47,9 +48,10 @@ class NatsEventFeed : public std::enable_shared_from_this<NatsEventFeed> {
                 std::shared_ptr<kv::NatsConnection> connection, std::shared_ptr<const NatsEventStream> stream,
                 std::string subject, Taker taker);
 
-  // Begins after `sequence` of the incarnation `epoch`. If the server cannot be reached now it goes on by itself: OK.
-  // Blocks until `until` (steady) at most.
-  absl::Status Start(const std::string& epoch, uint64_t sequence, absl::Time until);
+  // Begins after `sequence` of the incarnation `epoch`, and first brings what the stream still has of the topic between
+  // `from` (not above it) and there. If the server cannot be reached now it goes on by itself: OK. Blocks until `until`
+  // (steady) at most.
+  absl::Status Start(const std::string& epoch, uint64_t sequence, uint64_t from, absl::Time until);
 
   // There is room again, if there was none.
   void Resume();
@@ -89,6 +91,7 @@ class NatsEventFeed : public std::enable_shared_from_this<NatsEventFeed> {
   int attempt_ KV_GUARDED_BY(mu_) = 0;
   uint64_t generation_ KV_GUARDED_BY(mu_) = 0;  // counts the consumers: what comes from an older one is not taken
   std::string epoch_ KV_GUARDED_BY(mu_);
+  uint64_t start_ KV_GUARDED_BY(mu_) = 0;  // the stream had this when it began
   uint64_t taken_ KV_GUARDED_BY(mu_) = 0;
   uint64_t place_ KV_GUARDED_BY(mu_) = 0;                               // not below taken_
   absl::Time short_since_ KV_GUARDED_BY(mu_) = absl::InfiniteFuture();  // when the stream was first seen to end earlier

@@ -59,7 +59,7 @@ class NatsEventFeedTest : public ::testing::Test {
     feed_ = std::make_shared<NatsEventFeed>(core_, worker_, connection_, stream_, "coord.s.r.p.quiet", taker);
     const auto state = stream_->Ensure(Soon());
     ASSERT_TRUE(state.ok()) << state.status();
-    ASSERT_TRUE(feed_->Start(state->created, state->last, SoonSteady()).ok());
+    ASSERT_TRUE(feed_->Start(state->incarnation, state->last, state->last, SoonSteady()).ok());
   }
 
   void TearDown() override {

@@ -27,9 +27,11 @@ struct NatsInboxItem {
   Event event;
   std::string to;         // reliable: only for copies with this label
   bool own = false;       // published by this bus
+  bool before = false;    // reliable: stored before the subscription begins, so that it knows of the number
   bool is_void = false;   // reliable: a number without an event
   std::string reply;      // questions: where the answer goes
   uint64_t sequence = 0;  // reliable: in the stream
+  uint64_t low = 0;       // reliable: as EventSequencer has it
   uint64_t lost = 0;
   std::string epoch;
 };

@@ -49,7 +49,7 @@ namespace coord::internal {
 class NatsEventPublisher : public std::enable_shared_from_this<NatsEventPublisher> {
  public:
   static constexpr size_t kMaxTopics = 1024;  // the one not used longest starts over as another publisher
-  static constexpr size_t kMaxBytes = 64 << 20;
+  static constexpr size_t kMaxBytes = kMaxNatsEventWindowBytes;
   static constexpr size_t kMaxDue = 16384;
   static constexpr int kPerTurn = 64;  // events that one caller sends, of others too, before the worker goes on
 

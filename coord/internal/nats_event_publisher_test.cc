@@ -23,6 +23,7 @@
 #include "coord/internal/core.h"
 #include "coord/internal/event_worker.h"
 #include "coord/internal/executor.h"
+#include "coord/internal/nats_event_stream.h"
 #include "coord/internal/nats_event_wire.h"
 #include "coord/options.h"
 #include "coord/sim_runtime.h"
@@ -38,6 +39,7 @@ using Outcome = NatsEventPublisher::Transport::Outcome;
 struct Request {
   std::string publisher;
   uint64_t number = 0;
+  uint64_t low = 0;
   std::string payload;
   bool is_void = false;
   Outcome outcome;
@@ -86,7 +88,8 @@ class NatsEventPublisherTest : public ::testing::Test {
           },
           true);
       EXPECT_TRUE(parsed.ok()) << parsed.status();
-      return OnSend({parsed->publisher, parsed->number, std::string(payload), parsed->is_void, std::move(outcome)});
+      return OnSend(
+          {parsed->publisher, parsed->number, parsed->low, std::string(payload), parsed->is_void, std::move(outcome)});
     };
     transport.look_after = [this](absl::Time) { ++looks_; };
     transport.connected = [this] { return connected_; };
@@ -111,6 +114,16 @@ class NatsEventPublisherTest : public ::testing::Test {
   std::string Sent() {
     std::string text;
     for (; seen_ < requests_.size(); ++seen_) text += (text.empty() ? "" : " ") + requests_[seen_].Name();
+    return text;
+  }
+
+  // The same as low/number.
+  std::string Lows() {
+    std::string text;
+    for (; seen_ < requests_.size(); ++seen_) {
+      text += (text.empty() ? "" : " ") + std::to_string(requests_[seen_].low) + "/" +
+              std::to_string(requests_[seen_].number);
+    }
     return text;
   }
 
@@ -241,6 +254,45 @@ TEST_F(NatsEventPublisherTest, TheNumberOfWhatWasCertainlyNotStoredIsUsedAgain) 
   EXPECT_EQ(Sent(), "b@1");
 }
 
+TEST_F(NatsEventPublisherTest, EachSendTellsTheOldestNumberThatIsNotStored) {
+  Make();
+  for (const char* payload : {"a", "b", "c"}) Publish(payload);
+  EXPECT_EQ(Lows(), "1/1 1/2 1/3");
+  Answer(2, kStored);
+  Publish("d");
+  EXPECT_EQ(Lows(), "1/4");
+  Answer(0, kStored);
+  Answer(3, kUnknown);
+  Answer(1, kNotStored);
+  Pass(absl::Seconds(1));
+  EXPECT_EQ(Lows(), "2/2 2/4") << "what is sent again tells what is so now";
+  Answer(5, kStored);
+  Answer(4, kStored);
+  Publish("e");
+  EXPECT_EQ(Lows(), "5/5");
+}
+
+// A leader may tell of a failure after it has handed the event to its replicas.
+TEST_F(NatsEventPublisherTest, AFailureThatTheServerTellsKeepsTheNumber) {
+  Make();
+  const absl::Status failed = ParseNatsAck(R"({"error":{"code":503,"err_code":10077,"description":"store failed"}})");
+  Publish("a", absl::Milliseconds(200));
+  EXPECT_EQ(Sent(), "a@1");
+  Answer(0, failed);
+  Pass(absl::Milliseconds(50));
+  EXPECT_EQ(Sent(), "a@1");
+  Pass(absl::Seconds(1));
+  Answer(1, failed);
+  EXPECT_EQ(Told("a"),
+            "DEADLINE_EXCEEDED: the server did not say in time whether the event of topic \"t\" was stored (JetStream "
+            "says: store failed (503/10077)): it may yet be delivered");
+  Publish("b");
+  Pass(absl::Seconds(1));
+  EXPECT_EQ(Sent(), "a@1") << "its number is its own";
+  Answer(2, kStored);
+  EXPECT_EQ(Sent(), "b@2");
+}
+
 TEST_F(NatsEventPublisherTest, WhatIsRefusedForGoodLeavesNoHole) {
   Make();
   for (const char* payload : {"a", "b"}) Publish(payload);
@@ -359,6 +411,9 @@ class RandomFaultsTest : public NatsEventPublisherTest, public testing::WithPara
     if (!request.is_void) before = request.payload;
     EXPECT_TRUE(!first || failed_.empty())
         << "number " << request.number << " is new, and " << *failed_.begin() << " is not settled";
+    for (uint64_t number = 1; number < request.low; ++number) {
+      EXPECT_EQ(stored_.count(number), 1u) << "low " << request.low << " of number " << request.number;
+    }
     const uint64_t lot = healthy_ ? 0 : Draw(20);
     if (lot == 1) {
       failed_.insert(request.number);

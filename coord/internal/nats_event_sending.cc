@@ -69,6 +69,8 @@ void NatsEventPublisher::Send(const TopicPtr& topic, const EventPtr& event) {
   {
     MutexLock lock(mu_);
     headers.number = event->number;
+    // The event is not stored itself: so there is one, but for a publisher that was closed.
+    headers.low = topic->sent.empty() ? event->number : topic->sent.front()->number;
     headers.is_void = event->is_void;
     if (transport_.drops_repeats) headers.call = event->call;
     payload = event->payload;

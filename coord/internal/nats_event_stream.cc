@@ -6,6 +6,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "kv/internal/nats_api.h"
 #include "nlohmann/json.hpp"
 
 namespace coord::internal {
@@ -33,8 +34,8 @@ absl::Status FromError(const Json& error) {
   if (number == kNameInUse) return absl::AlreadyExistsError(text);
   if (number == kNoPeers) return absl::UnavailableError(text);
   if (code == 409) return absl::AbortedError(text);
-  // What the server calls the caller's fault stays wrong; all else may pass.
-  if (code >= 400 && code < 500) return absl::FailedPreconditionError(text);
+  // What the server calls the caller's fault stays wrong; all else may pass, and so do its limits on requests (429).
+  if (code != 429 && code >= 400 && code < 500) return absl::FailedPreconditionError(text);
   return absl::UnavailableError(text);
 }
 
@@ -101,13 +102,20 @@ absl::Status Compare(const Json& found, const NatsEventStreamConfig& config) {
 absl::Status ParseNatsAck(std::string_view answer) {
   const absl::StatusOr<Json> json = Parse(answer);
   const absl::Status& status = json.status();
-  // A conflict may be with one's own earlier attempt, still under way; what else there is nobody knows.
-  if (absl::IsFailedPrecondition(status) || (absl::IsUnavailable(status) && status != Unreadable())) return status;
+  // A conflict may be with one's own earlier attempt, still under way; and a leader that says that it failed may have
+  // handed the message to its replicas.
+  if (absl::IsFailedPrecondition(status)) return status;
   if (json.ok()) {
     const auto sequence = json->find("seq");
     if (sequence != json->end() && sequence->is_number_unsigned() && *sequence != 0) return absl::OkStatus();
   }
   return absl::UnknownError(status.ok() ? kUnreadable : std::string(status.message()));
+}
+
+absl::StatusOr<std::string> ParseNatsAnswer(std::string_view answer) {
+  const absl::StatusOr<Json> json = Parse(answer);
+  if (!json.ok()) return json.status();
+  return std::string(answer);
 }
 
 absl::StatusOr<uint64_t> ParseNatsStoredSequence(std::string_view response) try {
@@ -126,10 +134,12 @@ absl::StatusOr<NatsEventStreamState> ParseNatsStream(std::string_view response,
   if (absl::Status status = Compare(json->at("config"), config); !status.ok()) return status;
   const Json& state = json->at("state");
   NatsEventStreamState result;
-  result.created = json->at("created").get<std::string>();
+  result.incarnation =
+      kv::internal::IncarnationOf(json->at("config").value("description", ""), json->at("created").get<std::string>());
   result.last = state.at("last_seq").get<uint64_t>();
-  const bool empty = state.at("messages").get<uint64_t>() == 0;
-  result.first = empty ? result.last + 1 : state.at("first_seq").get<uint64_t>();
+  const auto messages = state.at("messages").get<uint64_t>();
+  result.first = messages == 0 ? result.last + 1 : state.at("first_seq").get<uint64_t>();
+  result.mean = messages == 0 ? 0 : state.value("bytes", uint64_t{0}) / messages;
   return result;
 } catch (const Json::exception&) {
   return Unreadable();
@@ -140,6 +150,7 @@ NatsEventStream::NatsEventStream(std::shared_ptr<kv::NatsConnection> connection,
 
 std::string NatsEventStream::Config() const {
   Json config = Wanted(config_);
+  config["description"] = kv::internal::NewStreamDescription();
   config["duplicate_window"] = DuplicateWindow(config_.keep_for);
   return config.dump();
 }

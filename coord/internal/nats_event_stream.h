@@ -25,9 +25,10 @@ struct NatsEventStreamConfig {
 
 // What a stream holds at a moment.
 struct NatsEventStreamState {
-  std::string created;  // names its incarnation: a stream that was lost and made again has another
-  uint64_t first = 0;   // the sequence of the oldest message; last + 1 if it holds none
-  uint64_t last = 0;    // of the newest ever
+  std::string incarnation;  // a stream that was lost and made again has another (kv/internal/nats_api.h)
+  uint64_t first = 0;       // the sequence of the oldest message; last + 1 if it holds none
+  uint64_t last = 0;        // of the newest ever
+  uint64_t mean = 0;        // bytes of a message that it holds, on average
 };
 
 // Thread-safe.
@@ -53,9 +54,12 @@ class NatsEventStream {
   const std::string name_;
 };
 
-// What the answer to a publish says. Unavailable: not stored now. FailedPrecondition: not stored, and it never will be.
-// Unknown: nobody can say.
+// What the answer to a publish says. FailedPrecondition: not stored, and it never will be, for the server refused it
+// before it looked at the stream. Unknown: it may be stored, now or later, whatever failure the server tells.
 absl::Status ParseNatsAck(std::string_view answer);
+
+// The JSON of an answer, which is an object and no error. Else the error, with the server's own words.
+absl::StatusOr<std::string> ParseNatsAnswer(std::string_view answer);
 
 // The sequence of the message in the answer to a STREAM.MSG.GET, 0 if there is none.
 absl::StatusOr<uint64_t> ParseNatsStoredSequence(std::string_view response);

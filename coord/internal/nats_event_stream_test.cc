@@ -26,7 +26,7 @@ std::string Response(const std::string& max_bytes, int replicas, const std::stri
 TEST(NatsEventStreamTest, AnAnswerIsRead) {
   auto state = ParseNatsStream(Response("1000", 1, R"({"messages":3,"first_seq":5,"last_seq":9})"), Config());
   ASSERT_TRUE(state.ok()) << state.status();
-  EXPECT_EQ(state->created, "2024-01-01T00:00:00Z");
+  EXPECT_EQ(state->incarnation, "2024-01-01T00:00:00Z");
   EXPECT_EQ(state->first, 5u);
   EXPECT_EQ(state->last, 9u);
   state = ParseNatsStream(Response("1000", 1, R"({"messages":0,"first_seq":0,"last_seq":9})"), Config());
@@ -65,10 +65,14 @@ TEST(NatsEventStreamTest, AnAcknowledgementSaysWhetherToTryAgain) {
   EXPECT_TRUE(ParseNatsAck(R"({"stream":"COORD_s","seq":7,"duplicate":true})").ok());
   EXPECT_EQ(ParseNatsAck("{}").code(), absl::StatusCode::kUnknown);
   EXPECT_EQ(ParseNatsAck("x").code(), absl::StatusCode::kUnknown);
-  EXPECT_EQ(ParseNatsAck(R"({"error":{"code":503,"err_code":10077,"description":"no room"}})").code(),
-            absl::StatusCode::kUnavailable);
+  // With replicas the leader may say so of a message that the others have taken.
+  const absl::Status failed = ParseNatsAck(R"({"error":{"code":503,"err_code":10077,"description":"no room"}})");
+  EXPECT_EQ(failed.code(), absl::StatusCode::kUnknown);
+  EXPECT_EQ(failed.message(), "JetStream says: no room (503/10077)");
   EXPECT_EQ(ParseNatsAck(R"({"stream":"COORD_s","seq":0,"duplicate":true})").code(), absl::StatusCode::kUnknown);
   EXPECT_EQ(ParseNatsAck(R"({"error":{"code":409,"err_code":10158,"description":"in process"}})").code(),
+            absl::StatusCode::kUnknown);
+  EXPECT_EQ(ParseNatsAck(R"({"error":{"code":429,"err_code":10167,"description":"too many requests"}})").code(),
             absl::StatusCode::kUnknown);
   const absl::Status refused = ParseNatsAck(R"({"error":{"code":400,"err_code":10054,"description":"too big"}})");
   EXPECT_EQ(refused.code(), absl::StatusCode::kFailedPrecondition);

@@ -14,6 +14,13 @@ namespace {
 
 absl::Status LeftError() { return absl::CancelledError("this copy has left its cluster: join again to go on"); }
 
+// Where to look for what is stored already before a subscription that begins after `position`.
+uint64_t LookBack(const NatsEventStreamState& state, uint64_t position) {
+  uint64_t count = std::min(NatsEventSubscriber::kMaxLookBack, position);
+  if (state.mean > 0) count = std::min(count, NatsEventSubscriber::kMaxLookBackBytes / state.mean);
+  return std::max(position - count, std::min(position, state.first - 1));
+}
+
 }  // namespace
 
 NatsEventSubscriber::NatsEventSubscriber(std::shared_ptr<const NatsEventContext> context, Kind kind, std::string topic,
@@ -73,14 +80,16 @@ absl::Status NatsEventSubscriber::FindPlace(absl::Time until) {
   }
   if (!state.ok()) return state.status();
   present_ = state->last;
-  present_epoch_ = state->created;
+  present_epoch_ = state->incarnation;
   position_ = state->last;
-  std::string epoch = state->created;
+  std::string epoch = state->incarnation;
   if (!options_.cursor.empty()) {
     absl::StatusOr<std::shared_ptr<EventCursors>> cursors = context_->cursors->Get(until);
     if (!cursors.ok()) return cursors.status();
+    absl::StatusOr<std::string> lost = context_->cursors->Loss(until);
+    if (!lost.ok()) return lost.status();
     absl::StatusOr<EventCursors::Opened> opened =
-        (*cursors)->Open(topic_, options_.cursor, {state->created, state->last}, until);
+        (*cursors)->Open(topic_, options_.cursor, {state->incarnation, state->last, *std::move(lost)}, until);
     if (!opened.ok()) return opened.status();
     MutexLock lock(mu_);
     cursors_ = *std::move(cursors);
@@ -102,7 +111,10 @@ absl::Status NatsEventSubscriber::FindPlace(absl::Time until) {
   taker.take = [this](const kv::internal::StreamMessage& message) { return OnStreamMessage(message); };
   taker.mark = [this](NatsInboxItem mark) {
     // What is in a stream that was made since is all new.
-    if (mark.kind == NatsInboxItem::Kind::kEpoch && mark.epoch != present_epoch_) present_ = 0;
+    if (mark.kind == NatsInboxItem::Kind::kEpoch) {
+      before_ = 0;
+      if (mark.epoch != present_epoch_) present_ = 0;
+    }
     inbox_.AddMark(std::move(mark));
     Wake();
   };
@@ -114,7 +126,12 @@ absl::Status NatsEventSubscriber::FindPlace(absl::Time until) {
     if (ended_) return LeftError();
     feed_ = resumed_feed_;
   }
-  return resumed_feed_->Start(epoch, position_, until);
+  uint64_t from = position_;
+  if (epoch == state->incarnation) {
+    before_ = position_;
+    from = LookBack(*state, position_);
+  }
+  return resumed_feed_->Start(epoch, position_, from, until);
 }
 
 void NatsEventSubscriber::End() {
@@ -201,8 +218,9 @@ bool NatsEventSubscriber::OnStreamMessage(const kv::internal::StreamMessage& mes
     return true;
   }
   NatsInboxItem item;
+  item.before = message.sequence <= before_;
   item.event.topic = topic_;
-  item.event.payload = std::string(message.message.data());
+  if (!item.before) item.event.payload = std::string(message.message.data());
   item.event.from = std::move(headers->from);
   item.event.delivery = Delivery::kReliable;
   item.event.number = headers->number;
@@ -212,6 +230,8 @@ bool NatsEventSubscriber::OnStreamMessage(const kv::internal::StreamMessage& mes
   item.to = std::move(headers->to);
   item.is_void = headers->is_void;
   item.sequence = message.sequence;
+  // Before the beginning nothing is waited for.
+  if (!item.before) item.low = headers->low;
   if (!inbox_.AddReliable(std::move(item))) return false;
   Wake();
   return true;

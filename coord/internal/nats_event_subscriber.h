@@ -52,7 +52,13 @@ struct NatsEventContext {
 class NatsEventSubscriber : public NatsEventSink, public std::enable_shared_from_this<NatsEventSubscriber> {
  public:
   static constexpr int kPerTurn = 64;
-  static constexpr size_t kMaxHeldBytes = 16 << 20;  // of events that wait for an earlier number
+  // Of events that wait for an earlier number: the whole windows of four copies, for a server that fails fails for all
+  // of them. Beyond that the gap that has waited longest is given up on.
+  static constexpr size_t kMaxHeldBytes = 4 * kMaxNatsEventWindowBytes;
+  // How far before its beginning it looks for numbers that are stored already, so that it does not wait for them: so
+  // many messages of the stream, of about so many bytes.
+  static constexpr uint64_t kMaxLookBack = 1024;
+  static constexpr uint64_t kMaxLookBackBytes = 1 << 20;
 
   // `reply` is where an answer to a question goes.
   using Handler = std::function<void(const Event& event, const std::string& reply)>;
@@ -111,6 +117,7 @@ class NatsEventSubscriber : public NatsEventSink, public std::enable_shared_from
   const std::shared_ptr<Slot> slot_;
   NatsEventInbox inbox_;
   std::atomic<uint64_t> present_{0};  // all in the stream up to it was published before this began
+  std::atomic<uint64_t> before_{0};   // of those, what is not to be delivered any more
   std::string present_epoch_;         // the stream's, when it began; set once, before the feed is started
 
   mutable kv::internal::Mutex mu_;

@@ -88,18 +88,24 @@ void NatsEventSubscriber::Accept(NatsInboxItem item) {
   position_ = std::max(position_, item.sequence);
   const uint64_t token = ++tokens_;
   const uint64_t number = item.event.number;
+  const uint64_t low = item.low;
+  const bool before = item.before;
   const std::string publisher = item.event.publisher;
   held_bytes_ += item.event.payload.size();
   held_.emplace(token, std::move(item));
   EventSequencer::Steps steps;
-  const auto verdict = sequencer_.Offer(publisher, number, token, core_->runtime->Now(), &steps);
+  const auto verdict = sequencer_.Offer(publisher, number, token, core_->runtime->Now(), &steps, low, before);
   if (verdict == EventSequencer::Verdict::kRepeat || verdict == EventSequencer::Verdict::kTooEarly) {
     held_bytes_ -= held_.at(token).event.payload.size();
     held_.erase(token);
   }
-  if (held_bytes_ > kMaxHeldBytes) sequencer_.Expire(absl::InfiniteFuture(), &steps);
   Run(steps);
-  if (verdict == EventSequencer::Verdict::kTooEarly) {
+  while (held_bytes_ > kMaxHeldBytes && sequencer_.held() > 0) {
+    steps.clear();
+    sequencer_.GiveUpOldest(core_->runtime->Now(), &steps);
+    Run(steps);
+  }
+  if (verdict == EventSequencer::Verdict::kTooEarly && !before) {
     Gap(absl::StrCat("an event came too late to be delivered in the order of its publisher (number ", number, ")"),
         Delivery::kReliable);
   }
@@ -126,8 +132,8 @@ void NatsEventSubscriber::Run(const EventSequencer::Steps& steps) {
 // `done`: everything up to this place is delivered with it.
 void NatsEventSubscriber::Deliver(const NatsInboxItem& item, uint64_t done) {
   const Event& event = item.event;
-  const bool wanted =
-      !item.is_void && (item.to.empty() || item.to == core_->options.instance) && (options_.own_events || !item.own);
+  const bool wanted = !item.before && !item.is_void && (item.to.empty() || item.to == core_->options.instance) &&
+                      (options_.own_events || !item.own);
   if (ended()) return;
   if (wanted) {
     bool ran = false;

@@ -18,6 +18,7 @@ constexpr char kFromHeader[] = "Coord-From";
 constexpr char kToHeader[] = "Coord-To";
 constexpr char kPublisherHeader[] = "Coord-Pub";
 constexpr char kNumberHeader[] = "Coord-N";
+constexpr char kLowHeader[] = "Coord-Low";
 constexpr char kVoidHeader[] = "Coord-Void";
 // The server's own name for it.
 constexpr char kMessageIdHeader[] = "Nats-Msg-Id";
@@ -123,6 +124,7 @@ kv::NatsHeaders Format(const NatsEventHeaders& headers) {
   if (headers.number == 0) return lines;
   lines.emplace_back(kPublisherHeader, headers.publisher);
   lines.emplace_back(kNumberHeader, absl::StrCat(headers.number));
+  if (headers.low != 0 && headers.low != headers.number) lines.emplace_back(kLowHeader, absl::StrCat(headers.low));
   if (headers.is_void) lines.emplace_back(kVoidHeader, "1");
   if (headers.call == 0) return lines;
   lines.emplace_back(kMessageIdHeader, absl::StrCat(headers.publisher, ".", headers.number, ".",
@@ -147,6 +149,12 @@ absl::StatusOr<NatsEventHeaders> ParseNatsEventHeaders(
   if (!IsLowerHex(headers.publisher, kEventPublisherBytes)) return Bad(kPublisherHeader);
   if (!absl::SimpleAtoi(header(kNumberHeader).value_or(""), &headers.number) || headers.number == 0) {
     return Bad(kNumberHeader);
+  }
+  headers.low = headers.number;
+  if (const std::optional<std::string> low = header(kLowHeader); low.has_value()) {
+    if (!absl::SimpleAtoi(*low, &headers.low) || headers.low == 0 || headers.low > headers.number) {
+      return Bad(kLowHeader);
+    }
   }
   headers.is_void = header(kVoidHeader).value_or("") == "1";
   return headers;

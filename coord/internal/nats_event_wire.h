@@ -15,11 +15,14 @@
 //   Coord-To     reliable events: only for copies with this label
 //   Coord-Pub    reliable events: the publisher, 24 hex digits, the first 16 of them its bus
 //   Coord-N      reliable events: counts that publisher's events of the topic from 1
+//   Coord-Low    reliable events: that publisher's oldest number of the topic that it did not know to be stored when it
+//             sent this, then or again; absent where that is Coord-N itself. What is below was stored before
 //   Coord-Void   reliable events: "1" if there is no event of this number, for it was refused for good
 //   Nats-Msg-Id  reliable events: <publisher>.<number>.<call>, by which the server drops a repeat that comes soon.
 //             The call tells events apart that took one number one after the other, for the first was never stored. Not
 //             on a stream with replicas: a server before 2.9.21 that is started again miscounts the repeats that it
-//             dropped, and its replica becomes another one than those of the others. Subscribers drop repeats in any case
+//             dropped, and its replica becomes another one than those of the others. Subscribers drop repeats in any
+//             case
 
 #ifndef COORD_INTERNAL_NATS_EVENT_WIRE_H_
 #define COORD_INTERNAL_NATS_EVENT_WIRE_H_
@@ -34,6 +37,10 @@
 #include "kv/nats_connection.h"
 
 namespace coord::internal {
+
+// Payload bytes of reliable events that one copy has under way at most, counted from the oldest that is not stored yet.
+// All of it may be stored before that one, and so be held by subscribers.
+inline constexpr size_t kMaxNatsEventWindowBytes = 16 << 20;
 
 // What the headers add to a payload, at most.
 inline constexpr size_t kMaxNatsHeaderBytes = 1536;
@@ -68,6 +75,7 @@ struct NatsEventHeaders {
   std::string to;
   std::string publisher;  // with `number`: of reliable events alone
   uint64_t number = 0;
+  uint64_t low = 0;  // at most `number`
   bool is_void = false;
   uint64_t call = 0;  // written only; 0: without an id
 };

@@ -29,6 +29,7 @@ NatsEventHeaders Whole() {
   headers.to = "ü";
   headers.publisher = "0123456789abcdef00000001";
   headers.number = 18446744073709551615ull;
+  headers.low = 18446744073709551000ull;
   headers.call = 7;
   return headers;
 }
@@ -65,7 +66,25 @@ TEST(NatsEventWireTest, HeadersComeBack) {
   EXPECT_EQ(back->to, whole.to);
   EXPECT_EQ(back->publisher, whole.publisher);
   EXPECT_EQ(back->number, whole.number);
+  EXPECT_EQ(back->low, whole.low);
   EXPECT_FALSE(back->is_void);
+}
+
+TEST(NatsEventWireTest, WithoutALowItIsTheNumber) {
+  NatsEventHeaders headers = Whole();
+  headers.low = headers.number;
+  Lines lines = Map(Format(headers));
+  EXPECT_EQ(lines.count("Coord-Low"), 0u);
+  EXPECT_EQ(Parse(lines, true)->low, headers.number);
+  for (const char* bad : {"", "0", "x", "-1", "8"}) {
+    lines["Coord-N"] = "7";
+    lines["Coord-Low"] = bad;
+    EXPECT_EQ(Parse(lines, true).status().message(), "its header Coord-Low is missing or is none of an event") << bad;
+  }
+  // Headers that this version does not know change nothing.
+  lines["Coord-Low"] = "7";
+  lines["Coord-Else"] = "x";
+  EXPECT_EQ(Parse(lines, true)->low, 7u);
 }
 
 TEST(NatsEventWireTest, TheLongestHeadersFitIntoTheirAllowance) {

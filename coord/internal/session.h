@@ -129,7 +129,7 @@ class SessionKeeper {
   SessionState told_state_ KV_GUARDED_BY(mu_) = SessionState::kLost;
   std::deque<std::function<void()>> posted_ KV_GUARDED_BY(mu_);
   bool check_soon_ KV_GUARDED_BY(mu_) = false;
-  bool check_at_next_ KV_GUARDED_BY(mu_) = false;  // the epoch could not be read when it should have been
+  bool check_at_next_ KV_GUARDED_BY(mu_) = false;        // the epoch could not be read when it should have been
   std::optional<uint64_t> rollback_ KV_GUARDED_BY(mu_);  // that it is proved, and after how many resets of the guard
   bool leaving_ KV_GUARDED_BY(mu_) = false;
   bool stop_loss_ KV_GUARDED_BY(mu_) = false;

@@ -6,6 +6,7 @@
 #include <sys/socket.h>
 
 #include <algorithm>
+#include <cctype>
 
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
@@ -29,6 +30,12 @@ std::string Number(const sockaddr* address) {
     inet_ntop(AF_INET6, &reinterpret_cast<const sockaddr_in6*>(address)->sin6_addr, text, sizeof(text));
   }
   return text;
+}
+
+bool IsHost(std::string_view host) {
+  return std::all_of(host.begin(), host.end(), [](unsigned char c) {
+    return std::isalnum(c) != 0 || c == '-' || c == '.' || c == '_' || c == ':' || c == '%';
+  });
 }
 
 }  // namespace
@@ -58,6 +65,9 @@ absl::StatusOr<MemcachedAddress> ParseMemcachedAddress(std::string_view server) 
     port = server.substr(colon);
   }
   if (host.empty() || host.size() > kMaxHost) return Refused(server, "no host; name the server as host:port");
+  if (!IsHost(host)) {
+    return Refused(server, "the host has characters that no host name has; name the server as host:port");
+  }
   MemcachedAddress address;
   address.host = std::string(host);
   if (port.empty()) return address;

@@ -170,6 +170,10 @@ TEST(MemcachedAddressTest, RefusesWhatIsNoAddress) {
     EXPECT_THAT(ParseError(bad), testing::AnyOf(HasSubstr("the port is not a number"), HasSubstr("no host")));
   }
   EXPECT_THAT(ParseError("[::1"), HasSubstr("the ] is missing"));
+  for (const std::string& bad :
+       {std::string("[[]"), std::string("a\0b", 3), std::string("a\n:1"), std::string("u@h")}) {
+    EXPECT_THAT(ParseError(bad), HasSubstr("the host has characters that no host name has"));
+  }
 }
 
 TEST(MemcachedAddressTest, RefusesANameThatMayBeSeveralServers) {

@@ -197,7 +197,9 @@ std::string NewStreamDescription() {
 
 std::string IncarnationOf(std::string_view description, std::string_view created) {
   const bool named = description.substr(0, kIncarnation.size()) == kIncarnation;
-  return std::string(named ? description.substr(kIncarnation.size()) : created);
+  if (!named) return std::string(created);
+  const std::string_view rest = description.substr(kIncarnation.size());
+  return std::string(rest.substr(0, rest.find(' ')));
 }
 
 std::string LastOnSubjectRequest(std::string_view subject) { return Dump({{"last_by_subj", std::string(subject)}}); }

@@ -86,7 +86,8 @@ std::string SubjectsRequest(std::string_view filter, uint64_t offset);
 // The description of a stream that is to be made. It names the incarnation, with a random number, since the time of its
 // creation does not do in a cluster: where several clients make the stream at a time, its servers state different ones.
 std::string NewStreamDescription();
-// The incarnation of a stream of this description that was made at `created`.
+// The incarnation of a stream of this description, to which more may have been added after a space, that was made at
+// `created`.
 std::string IncarnationOf(std::string_view description, std::string_view created);
 
 // Headers.

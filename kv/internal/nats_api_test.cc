@@ -124,6 +124,7 @@ TEST(NatsApi, AStreamIsKnownByItsDescriptionOrElseByItsTime) {
   EXPECT_THAT(one, HasSubstr("coord incarnation "));
   EXPECT_NE(one, NewStreamDescription());
   EXPECT_EQ(IncarnationOf(one, "2026-01-01T00:00:00Z"), IncarnationOf(one, "2026-01-01T00:00:01Z"));
+  EXPECT_EQ(IncarnationOf(one + " (more)", ""), IncarnationOf(one, ""));
   EXPECT_EQ(IncarnationOf("for the orders", "2026-01-01T00:00:00Z"), "2026-01-01T00:00:00Z");
   const auto info = ParseStreamInfo(
       R"({"config":{"name":"KV_b","description":"coord incarnation 0123"},"created":"2026-01-01T00:00:00Z"})");

@@ -85,12 +85,12 @@ SteadyTime NatsCleaner::Step() {
   for (const Shared::Result& result : results) Finish(result.job, result.answer, now);
   Take(now);
   if (!jobs_.empty()) {
-    if (now > looked_at_ + kLookPeriod) {
-      gate_.Suspect();
-      looked_at_ = now;
-    }
     const absl::StatusOr<NatsGate::Pass> pass = gate_.Enter(now + kStepLimit);
     if (!pass.ok()) return steady_clock::now() + kRetryPause;
+    if (now > looked_at_ + kLookPeriod) {
+      if (!gate_.Check(*pass, now + kStepLimit).ok()) return steady_clock::now() + kRetryPause;
+      looked_at_ = now = steady_clock::now();
+    }
     while (!jobs_.empty()) {
       {
         MutexLock lock(shared_->mutex);

@@ -92,6 +92,18 @@ absl::Status NatsGate::Confirm(const Pass& pass, Revision revision, SteadyTime d
 
 void NatsGate::Suspect() { suspicions_.fetch_add(1); }
 
+absl::Status NatsGate::Check(const Pass& pass, SteadyTime deadline) {
+  const absl::StatusOr<NatsStreamInfo> info = LookAtStream(*connection_, bucket_, deadline);
+  if (!info.ok()) return info.status();
+  MutexLock lock(mutex_);
+  if (incarnation_.load() == pass.incarnation && info->incarnation == identity_ &&
+      info->last_sequence >= pass.highest) {
+    return absl::OkStatus();
+  }
+  Suspect();
+  return absl::AbortedError(absl::StrCat("nats: the bucket ", bucket_.options().bucket, " may have been made anew"));
+}
+
 void NatsGate::Saw(uint64_t incarnation, Revision revision) {
   if (incarnation != incarnation_.load()) return;
   Revision highest = highest_.load();

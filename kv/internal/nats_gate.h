@@ -1,8 +1,8 @@
 // Sees to it that calls go to the incarnation of the bucket that its callers know.
 //
 // A bucket that is lost and made again counts its sequences from 1: a revision of the old one means nothing in it, or
-// something else. A bucket is known by its incarnation (nats_api.h), and by never falling behind what has been seen of it
-// (one in the memory of a cluster's servers begins anew with its old settings).
+// something else. A bucket is known by its incarnation (nats_api.h), and by never falling behind what has been seen of
+// it (one in the memory of a cluster's servers begins anew with its old settings).
 //
 //   auto pass = gate.Enter(deadline);            // after a reconnect: looks at the stream first
 //   ... send the request, get the answer ...
@@ -58,6 +58,10 @@ class NatsGate {
 
   // Something happened that may mean another incarnation: the next call looks.
   void Suspect();
+
+  // For one whose request names no more than a sequence: looks by itself, without holding up others. Ok: the stream is
+  // the incarnation of the pass at this moment. Aborted: it is another one, which the next call finds too.
+  absl::Status Check(const Pass& pass, SteadyTime deadline);
 
   // A revision was seen in this incarnation.
   void Saw(uint64_t incarnation, Revision revision);

@@ -201,13 +201,13 @@ absl::Status NatsLink::Request(const std::string& subject, std::string_view data
                                SteadyTime deadline, NatsRequests::Done done) {
   const absl::StatusOr<uint64_t> id = requests_.Add(deadline, std::move(done));
   if (!id.ok()) return id.status();
-  const absl::Status status = Send(subject, data, headers, absl::StrCat(inbox_, ".", *id));
+  absl::Status status = Send(subject, data, headers, absl::StrCat(inbox_, ".", *id));
   if (status.ok()) {
     requests_.Sent(*id);
     return status;
   }
   if (absl::IsDeadlineExceeded(status)) {
-    requests_.Fail(*id, status);
+    requests_.Fail(*id, std::move(status));
     return absl::OkStatus();
   }
   return requests_.TakeBack(*id) ? status : absl::OkStatus();

@@ -65,11 +65,11 @@ void NatsRequests::Sent(uint64_t id) {
   }
 }
 
-void NatsRequests::Fail(uint64_t id, const absl::Status& status) {
+void NatsRequests::Fail(uint64_t id, absl::Status status) {
   MutexLock lock(mutex_);
   const auto found = waiting_.find(id);
   if (found == waiting_.end()) return;
-  failed_.emplace_back(std::move(found->second.done), status);
+  failed_.emplace_back(std::move(found->second.done), std::move(status));
   waiting_.erase(found);
   changed_.NotifyOne();
 }

@@ -38,7 +38,7 @@ class NatsRequests {
   void Sent(uint64_t id);
 
   // Ends a request that may have been sent but did not go well.
-  void Fail(uint64_t id, const absl::Status& status);
+  void Fail(uint64_t id, absl::Status status);
 
   // Takes back a request that was not sent. False if it has been told something already.
   bool TakeBack(uint64_t id);

@@ -112,10 +112,10 @@ WriteResult NatsWrites::Delete(std::string_view key, Revision expected, SteadyTi
 // What a write that is to find nothing must expect where this marker stands.
 absl::StatusOr<Revision> NatsWrites::ClearTheWay(Revision marker, SteadyTime deadline) {
   if (marker == 0 || !OneAtATime()) return marker;
-  // In a bucket that was made anew meanwhile the sequence is somebody else's.
-  gate_.Suspect();
   const absl::StatusOr<NatsGate::Pass> pass = gate_.Enter(deadline);
   if (!pass.ok()) return pass.status();
+  // In a bucket that was made anew meanwhile the sequence is somebody else's.
+  if (absl::Status same = gate_.Check(*pass, deadline); !same.ok()) return NotApplied(Text(same));
   const absl::StatusOr<NatsMessage> answer =
       connection_->Request(bucket_.Api("MSG.DELETE"), DeleteMessageRequest(marker), {}, WallTime(deadline));
   if (!answer.ok()) {

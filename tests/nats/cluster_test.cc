@@ -20,7 +20,7 @@
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
 #include "kv/store.h"
-#include "tests/nats/loads.h"
+#include "tests/chaos/loads.h"
 #include "tests/process/copies.h"
 #include "tests/process/process.h"
 #include "tests/servers/network.h"
@@ -93,8 +93,9 @@ class ClusterTest : public process_test::CopiesTest {
       all.push_back(copies_.back().get());
     }
     ASSERT_NO_FATAL_FAILURE(Join(all));
-    loads_ = std::make_unique<Loads>(all, folder_.path(), seed_);
-    loads_->Start();
+    loads_ = std::make_unique<chaos::Loads>(folder_.path(), seed_);
+    for (Process* copy : all) ASSERT_EQ(loads_->Subscribe(copy, copy->instance()), absl::OkStatus());
+    for (Process* copy : all) loads_->Start(copy);
     loads_->Mark();
     AwaitGettingOn("the start");
     ASSERT_FALSE(HasFailure());
@@ -214,7 +215,8 @@ class ClusterTest : public process_test::CopiesTest {
   void End() {
     loads_->Stop();
     Say("the loads have ended");
-    loads_->Check();
+    for (const std::string& violation : loads_->Judge()) ADD_FAILURE() << violation;
+    std::printf("%s", loads_->summary().c_str());
     AwaitOneSessionEach();
     for (const auto& copy : copies_) EXPECT_EQ(copy->Quit(), 0) << copy->instance();
     for (const char* kind : {"mutex", "election"}) {
@@ -235,7 +237,7 @@ class ClusterTest : public process_test::CopiesTest {
   std::mt19937 random_;
   std::unique_ptr<servers::NatsCluster> cluster_;
   std::vector<std::unique_ptr<Process>> copies_;
-  std::unique_ptr<Loads> loads_;
+  std::unique_ptr<chaos::Loads> loads_;
   std::shared_ptr<kv::Store> store_;
 };
 

@@ -6,10 +6,11 @@
 //                                        UNTIL": between these times, BootNanos in microseconds, this copy was the
 //                                        owner
 // load-value NAME FILE SEED              adds 1 to an AtomicValue; a line "SUM" for each that was acknowledged
-// load-events TOPIC CURSOR SENT GOT SEED publishes reliable events 1, 2, ..., many at a time, and subscribes. SENT has
-// a
-//                                        line "stored N", "unknown N" or "failed N" for each whose outcome is known,
-//                                        GOT "LABEL N" for each that came, or "gap" and why
+// load-subscribe TOPIC CURSOR GOT        returns once it has subscribed; GOT has a line "LABEL N" for each event that
+//                                        came, or "gap" and why
+// load-events TOPIC SENT SEED            publishes reliable events 1, 2, ..., many at a time. SENT has a line "stored
+// N",
+//                                        "unknown N" or "failed N" for each whose outcome is known
 // loads-report                           every 100 ms the event "progress TURNS TERMS ADDITIONS PUBLISHED LABEL N...":
 //                                        how far each load is, and what came last of each publisher
 // loads-stop                             ends them: each of the load-... returns, once all it has begun is settled,
@@ -67,6 +68,7 @@ class Loads {
   absl::StatusOr<std::string> Mutex(Cluster& cluster, const Arguments& arguments);
   absl::StatusOr<std::string> Election(Cluster& cluster, const Arguments& arguments);
   absl::StatusOr<std::string> Value(Cluster& cluster, const Arguments& arguments);
+  absl::StatusOr<std::string> Subscribe(Cluster& cluster, const Arguments& arguments);
   absl::StatusOr<std::string> Events(Cluster& cluster, const Arguments& arguments);
   std::string Report(Session& session);
   void Stop() { stop_ = true; }
@@ -201,9 +203,8 @@ void Loads::OnOutcome(int64_t n, const absl::Status& status, const std::string& 
   ++settled_;
 }
 
-absl::StatusOr<std::string> Loads::Events(Cluster& cluster, const Arguments& arguments) {
-  std::mt19937 random(static_cast<unsigned>(arguments.Number(4)));
-  const std::string sent = arguments.Text(2), got = arguments.Text(3);
+absl::StatusOr<std::string> Loads::Subscribe(Cluster& cluster, const Arguments& arguments) {
+  const std::string got = arguments.Text(2);
   coord::SubscribeOptions place;
   place.cursor = arguments.Text(1);
   absl::StatusOr<coord::Subscription> subscription = cluster.events().Subscribe(
@@ -212,6 +213,12 @@ absl::StatusOr<std::string> Loads::Events(Cluster& cluster, const Arguments& arg
   if (!subscription.ok()) return subscription.status();
   // It stays until the end: others may still publish.
   subscription_ = *std::move(subscription);
+  return std::string("subscribed");
+}
+
+absl::StatusOr<std::string> Loads::Events(Cluster& cluster, const Arguments& arguments) {
+  std::mt19937 random(static_cast<unsigned>(arguments.Number(2)));
+  const std::string sent = arguments.Text(1);
   coord::PublishOptions reliable;
   reliable.delivery = coord::Delivery::kReliable;
   while (!stop_) {
@@ -255,6 +262,9 @@ void AddLoadCommands(Session& session) {
   });
   session.AddJoined("load-value",
                     [loads](Cluster& cluster, const Arguments& arguments) { return loads->Value(cluster, arguments); });
+  session.AddJoined("load-subscribe", [loads](Cluster& cluster, const Arguments& arguments) {
+    return loads->Subscribe(cluster, arguments);
+  });
   session.AddJoined("load-events", [loads](Cluster& cluster, const Arguments& arguments) {
     return loads->Events(cluster, arguments);
   });

@@ -9,14 +9,18 @@
 #include <linux/sockios.h>
 #include <linux/veth.h>
 #include <sched.h>
+#include <spawn.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <thread>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+
+extern char** environ;
 
 namespace servers::internal {
 namespace {
@@ -215,6 +219,27 @@ absl::Status Namespace::AddNeighbour(const std::string& device, in_addr address,
   request.arp_flags = ATF_PERM | ATF_COM;
   device.copy(request.arp_dev, sizeof(request.arp_dev) - 1);
   return Control(SIOCSARP, &request, absl::StrCat("a neighbour at ", device));
+}
+
+absl::Status Namespace::Run(const std::vector<std::string>& words) const {
+  int status = -1;
+  int error = 0;
+  // A program is in the namespace of the thread that starts it.
+  std::thread([&] {
+    std::vector<char*> pointers;
+    for (const std::string& word : words) pointers.push_back(const_cast<char*>(word.c_str()));
+    pointers.push_back(nullptr);
+    pid_t pid = -1;
+    if (setns(file_, CLONE_NEWNET) != 0) {
+      error = errno;
+    } else if (error = posix_spawn(&pid, pointers[0], nullptr, nullptr, pointers.data(), environ); error == 0) {
+      while (waitpid(pid, &status, 0) < 0 && errno == EINTR) {
+      }
+    }
+  }).join();
+  if (error != 0) return absl::ErrnoToStatus(error, words[0]);
+  if (status != 0) return absl::InternalError(absl::StrCat(words[0], " ended with status ", status));
+  return absl::OkStatus();
 }
 
 }  // namespace servers::internal

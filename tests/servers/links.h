@@ -8,6 +8,7 @@
 #include <sys/socket.h>
 
 #include <string>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -39,6 +40,9 @@ class Namespace {
   absl::Status SetAddress(const std::string& device, in_addr address) const;
   absl::Status Up(const std::string& device) const;
   absl::StatusOr<sockaddr> HardwareAddress(const std::string& device) const;
+  // Runs a program inside, and waits for its end; not OK unless that is 0.
+  absl::Status Run(const std::vector<std::string>& words) const;
+
   // Who has `address`, for good: that it does not answer is not noticed any more.
   absl::Status AddNeighbour(const std::string& device, in_addr address, const sockaddr& hardware) const;
 

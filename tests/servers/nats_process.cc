@@ -126,9 +126,9 @@ absl::StatusOr<nlohmann::json> NatsProcess::Page(const std::string& path) const 
 
 }  // namespace internal
 
-absl::StatusOr<std::unique_ptr<NatsServer>> NatsServer::Run(const NatsServerOptions& options) {
+absl::StatusOr<std::unique_ptr<NatsServer>> NatsServer::Run(const NatsServerOptions& options, const Place& place) {
   return internal::WithFreePorts<NatsServer>([&]() -> absl::StatusOr<std::unique_ptr<NatsServer>> {
-    absl::StatusOr<std::unique_ptr<internal::NatsProcess>> server = internal::NatsProcess::Prepare(options, "single");
+    auto server = internal::NatsProcess::Prepare(options, "single", place);
     if (!server.ok()) return server.status();
     if (absl::Status status = (*server)->Start(); !status.ok()) return status;
     return *std::move(server);

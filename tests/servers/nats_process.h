@@ -28,6 +28,7 @@ class NatsProcess : public NatsServer {
   std::string route() const;
 
   absl::Status Start() override;
+  void UseProgram(const std::string& program) override { program_ = program; }
 
   // The two halves of Start: runs the program; waits until it answers.
   absl::Status Launch();
@@ -46,7 +47,7 @@ class NatsProcess : public NatsServer {
   absl::Status Answers();
 
   const NatsServerOptions options_;
-  const std::string program_;
+  std::string program_;
   const std::string name_;
   const int network_;
   HeldPort client_port_, http_port_, held_route_port_;

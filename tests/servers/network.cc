@@ -16,6 +16,7 @@ using internal::Namespace;
 
 constexpr int kMostHosts = 250;
 constexpr char kSwitch[] = "switch";
+constexpr char kTc[] = "/usr/sbin/tc";
 constexpr char kDevice[] = "link";  // in each namespace but the switch's
 
 std::string PortOf(size_t member) { return absl::StrCat("port", member); }
@@ -65,6 +66,13 @@ class SwitchedNetwork final : public Network {
 
   absl::Status Cut(int host) override { return hub_.RemovePort(kSwitch, PortOf(MemberOf(host))); }
   absl::Status Heal(int host) override { return hub_.AddPort(kSwitch, PortOf(MemberOf(host))); }
+
+  absl::Status Slow(int host, int kbit) override {
+    const std::string port = PortOf(MemberOf(host));
+    if (kbit == 0) return hub_.Run({kTc, "qdisc", "del", "dev", port, "root"});
+    return hub_.Run({kTc, "qdisc", "replace", "dev", port, "root", "tbf", "rate", absl::StrCat(kbit, "kbit"), "burst",
+                     "8kb", "latency", "400ms"});
+  }
 
  private:
   static size_t MemberOf(int host) { return static_cast<size_t>(host) + 1; }

@@ -32,6 +32,10 @@ class Network {
   // Each holds from its return on.
   virtual absl::Status Cut(int host) = 0;
   virtual absl::Status Heal(int host) = 0;
+
+  // What is sent to this host passes at so many kbit/s from now on, and what does not within 400 ms is lost; 0: at full
+  // speed. Needs the program tc.
+  virtual absl::Status Slow(int host, int kbit) = 0;
 };
 
 }  // namespace servers

@@ -12,6 +12,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <chrono>
 #include <string>
 #include <thread>
 
@@ -94,6 +95,23 @@ TEST(NetworkTest, ACutLosesEverythingAndTellsNobody) {
   EXPECT_TRUE(Ready(near, POLLIN, kPatienceMs));
   EXPECT_EQ(recv(near, &got, 1, 0), 1);
   EXPECT_EQ(got, 'b');
+
+  // Two seconds' worth.
+  ASSERT_EQ((*network)->Slow(0, 256), absl::OkStatus());
+  const std::string much(64 << 10, 'x');
+  size_t sent = 0, received = 0;
+  const auto begun = std::chrono::steady_clock::now();
+  std::string buffer(much.size(), ' ');
+  while (received < much.size()) {
+    const ssize_t put = send(near, much.data(), much.size() - sent, MSG_NOSIGNAL);
+    if (put > 0) sent += static_cast<size_t>(put);
+    ASSERT_TRUE(Ready(accepted, POLLIN, kPatienceMs));
+    const ssize_t took = recv(accepted, buffer.data(), buffer.size(), 0);
+    ASSERT_GT(took, 0) << strerror(errno);
+    received += static_cast<size_t>(took);
+  }
+  EXPECT_GT(std::chrono::steady_clock::now() - begun, std::chrono::seconds(1));
+  EXPECT_EQ((*network)->Slow(0, 0), absl::OkStatus());
   for (int fd : {listener, near, other, accepted, late}) close(fd);
 }
 

@@ -73,7 +73,8 @@ struct NatsServerOptions {
 
 class NatsServer : public Server {
  public:
-  static absl::StatusOr<std::unique_ptr<NatsServer>> Run(const NatsServerOptions& options = {});
+  static absl::StatusOr<std::unique_ptr<NatsServer>> Run(const NatsServerOptions& options = {},
+                                                         const Place& place = {});
 
   // "127.0.0.1:PORT", or at another place
   std::string address() const;
@@ -87,6 +88,9 @@ class NatsServer : public Server {
 
   // "2.9.10"
   std::string version() const { return version_; }
+
+  // The program of the next Start: another version on the same files.
+  virtual void UseProgram(const std::string& program) = 0;
 
  protected:
   std::string host_ = "127.0.0.1";
