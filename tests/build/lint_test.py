@@ -12,7 +12,7 @@ import sys
 ROOT = pathlib.Path("WORKSPACE").resolve().parent
 CODE = {".cc", ".h"}
 TEXT = CODE | {".bzl", ".bazel", ".in", ".md", ".py", ".sh", ".yml", ""}
-SKIPPED = {".git", "testdata"}
+SKIPPED = {".git", "corpus", "testdata"}
 
 # A folder of somebody's machine.
 MACHINE_PATH = re.compile(r"(?<![\w.])/(work|home/\w+|root|Users)/")
