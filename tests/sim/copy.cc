@@ -190,8 +190,10 @@ void Copy::Leave() {
   const absl::Time begun = world_.runtime.Now();
   const absl::Time begun_true = world_.network.now();
   const std::string session = cluster_->session();
+  const uint64_t lost = cluster_->Stats().sessions_lost;
   const absl::Status left = cluster_->Leave(In(patience));
-  if (left.ok()) world_.left_sessions.insert(session);
+  // One that was lost meanwhile was not left: its places are others' to take out, when they want the name.
+  if (left.ok() && cluster_->Stats().sessions_lost == lost) world_.left_sessions.insert(session);
   const absl::Duration took = world_.runtime.Now() - begun;
   world_.timeline.Tell(number_, "left", static_cast<uint64_t>(left.code()),
                        [&] { return absl::StrCat("Leave says ", left.ToString()); });
