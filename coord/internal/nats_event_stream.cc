@@ -180,7 +180,11 @@ absl::StatusOr<NatsEventStreamState> NatsEventStream::Ensure(absl::Time deadline
   // Twice: somebody else may make it, or remove it, in between.
   for (int i = 0; i < 2 && absl::IsNotFound(state.status()); ++i) {
     state = Call("CREATE", Config(), deadline);
-    if (state.status().code() == absl::StatusCode::kAlreadyExists) state = Call("INFO", "", deadline);
+    // Of two that make it at a time one may be told that it exists, or that its subjects are taken: by itself.
+    const bool refused = absl::IsFailedPrecondition(state.status());
+    if (!refused && state.status().code() != absl::StatusCode::kAlreadyExists) continue;
+    const absl::StatusOr<NatsEventStreamState> present = Call("INFO", "", deadline);
+    if (!refused || !absl::IsNotFound(present.status())) state = present;
   }
   if (absl::IsNotFound(state.status())) return absl::UnavailableError(std::string(state.status().message()));
   return state;

@@ -188,12 +188,12 @@ absl::StatusOr<NatsStreamInfo> LookAtStream(NatsConnection& connection, const Na
 absl::StatusOr<NatsStreamInfo> EnsureStream(NatsConnection& connection, const NatsBucket& bucket, SteadyTime deadline) {
   absl::StatusOr<NatsStreamInfo> info = LookAtStream(connection, bucket, deadline);
   if (!absl::IsNotFound(info.status())) return info;
-  // Two clients that make the same stream at a time both succeed, and get the same one.
+  // Of two clients that make it at a time one may be told that it exists, or that its subjects are taken: by itself.
   NatsStreamInfo made;
   const absl::Status status = Ask(connection, bucket, "CREATE", bucket.CreateRequest(), deadline, &made);
-  const bool exists = made.error.has_value() && made.error->err_code == kErrOtherSettings;
-  if (!status.ok() && !exists) return status;
-  return LookAtStream(connection, bucket, deadline);
+  if (!status.ok() && !made.error.has_value()) return status;
+  info = LookAtStream(connection, bucket, deadline);
+  return absl::IsNotFound(info.status()) && !status.ok() ? status : info;
 }
 
 absl::StatusOr<NatsStreamInfo> AwaitStream(NatsConnection& connection, const NatsBucket& bucket, SteadyTime deadline) {

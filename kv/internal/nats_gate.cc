@@ -96,10 +96,8 @@ absl::Status NatsGate::Check(const Pass& pass, SteadyTime deadline) {
   const absl::StatusOr<NatsStreamInfo> info = LookAtStream(*connection_, bucket_, deadline);
   if (!info.ok()) return info.status();
   MutexLock lock(mutex_);
-  if (incarnation_.load() == pass.incarnation && info->incarnation == identity_ &&
-      info->last_sequence >= pass.highest) {
-    return absl::OkStatus();
-  }
+  const bool behind = info->last_sequence < pass.highest && !MayBeBehind(info->last_sequence, pass.highest);
+  if (incarnation_.load() == pass.incarnation && info->incarnation == identity_ && !behind) return absl::OkStatus();
   Suspect();
   return absl::AbortedError(absl::StrCat("nats: the bucket ", bucket_.options().bucket, " may have been made anew"));
 }
@@ -167,10 +165,14 @@ absl::Status NatsGate::LookOnce(SteadyTime deadline, bool* again) {
   return absl::OkStatus();
 }
 
+// With replicas a leader may be, and says so even of what it has not applied yet. In memory it may have begun anew, far
+// behind, unless it is new altogether, where little is lost by a false alarm.
+bool NatsGate::MayBeBehind(Revision last, Revision highest) const {
+  return bucket_.replicated() && (bucket_.options().file_storage || last >= highest / 2);
+}
+
 bool NatsGate::MayCatchUpLocked(Revision last, Revision highest) {
-  if (!bucket_.replicated()) return false;
-  // In memory it may have begun anew, far behind, unless it is new altogether, where little is lost by a false alarm.
-  if (!bucket_.options().file_storage && last < highest / 2) return false;
+  if (!MayBeBehind(last, highest)) return false;
   const SteadyTime now = steady_clock::now();
   if (!behind_since_.has_value()) behind_since_ = now;
   return now < *behind_since_ + kLongestBehind;

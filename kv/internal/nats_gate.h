@@ -79,6 +79,7 @@ class NatsGate {
   Pass PassLocked() const KV_REQUIRES(mutex_);
   absl::Status Look(SteadyTime deadline);
   absl::Status LookOnce(SteadyTime deadline, bool* again);
+  bool MayBeBehind(Revision last, Revision highest) const;
   bool MayCatchUpLocked(Revision last, Revision highest) KV_REQUIRES(mutex_);
 
   const std::shared_ptr<NatsConnection> connection_;
