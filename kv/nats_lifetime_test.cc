@@ -205,13 +205,16 @@ TEST_F(NatsLifetimeTest, SubscriptionsGoWhileMessagesArrive) {
       std::mt19937 random(seed + k);
       while (!stop) {
         auto gone = std::make_shared<std::atomic<bool>>(false);
-        auto subscription = connection_->Subscribe("a.*", [&, gone](const NatsMessage& message) {
+        auto own = std::make_shared<std::atomic<unsigned>>(0);
+        auto subscription = connection_->Subscribe("a.*", [&, gone, own](const NatsMessage& message) {
           if (*gone) ++late;
           if (message.data().size() == 200) ++came;
+          ++*own;
         });
         ASSERT_TRUE(subscription.ok()) << subscription.status();
-        // Long enough for something to come, also where the machine is busy.
-        std::this_thread::sleep_for(std::chrono::microseconds(random() % (came > 100 ? 6000 : 60000)));
+        // While messages arrive, at once or after some have come.
+        const unsigned enough = random() % 20;
+        EXPECT_TRUE(Eventually([&] { return stop || *own >= enough; }));
         subscription->reset();
         *gone = true;
       }

@@ -238,7 +238,7 @@ TEST_F(NatsClusterOutageTest, ABucketThatManyMakeAtATimeHasOneIncarnation) {
       const int leader = cluster_->StreamLeader(stream).value_or(-1);
       const auto asked = connections[0]->Request("$JS.API.STREAM.LEADER.STEPDOWN." + stream, "", {}, Soon());
       ASSERT_TRUE(asked.ok()) << asked.status();
-      while (cluster_->StreamLeader(stream).value_or(leader) == leader) absl::SleepFor(absl::Milliseconds(20));
+      ASSERT_TRUE(Eventually([&] { return cluster_->StreamLeader(stream).value_or(leader) != leader; }));
       // Each looks at the stream before it removes what a delete left.
       for (size_t i = 0; i < stores.size(); ++i) {
         const WriteResult created = stores[i]->Create(absl::StrCat("key-", i), "", Soon());

@@ -427,8 +427,9 @@ TEST_F(NatsStoreTest, CleaningUpHoldsUpNobody) {
   ASSERT_TRUE(created.ok()) << created.status;
   ASSERT_TRUE(store->Delete("a", created.revision, Soon()).ok());
   (*relay)->CutReplies();
-  // By then it looks, and is not answered.
-  absl::SleepFor(absl::Milliseconds(300));
+  // It looks, and is not answered.
+  const int64_t before = server_->Varz("in_msgs").value_or(0);
+  ASSERT_TRUE(Eventually([&] { return server_->Varz("in_msgs").value_or(0) > before; }));
   const absl::Status written = store->Put("b", "y", In(absl::Milliseconds(500))).status;
   EXPECT_EQ(written.code(), absl::StatusCode::kDeadlineExceeded) << written;
   EXPECT_TRUE(Eventually([&] { return other->Get("b", Soon()).ok(); })) << "the write was not sent";
