@@ -9,7 +9,8 @@
 // id, and Put reads before it writes. With servers before 2.9.21, which compare the expected sequence before they agree
 // on the write and not when they apply it, the id is "<key>@<expected>", so that the second of two is refused as a
 // duplicate, and every write expects the last sequence of the stream as well: writes to one bucket then stand in one
-// line. With later servers the id is the write's own. A leader that stood still, and does not know yet that there is
+// line. That is done as long as any server of the cluster is such a one, or has not said its version: then a refusal
+// that may be mistaken is DeadlineExceeded. With later servers alone the id is the write's own. A leader that stood still, and does not know yet that there is
 // another one, may refuse what the other one applies: such an answer is settled by looking and by sending the same
 // write again, and is DeadlineExceeded where that does not help.
 //
@@ -25,7 +26,8 @@
 // bucket is read again (kResync). A watch queues at most 4,096 events or 32 MiB of values while its callback is at
 // work; more are replaced by kResync as well. Stores opened with one connection and equal options share all that.
 //
-// Incarnations. A bucket that is lost, or deleted and made again, is noticed by its time of creation, and by sequences
+// Incarnations. A bucket that is lost, or deleted and made again, is noticed by the number in its description (of one
+// that other tools have made, by its time of creation: do not edit the description while copies run), and by sequences
 // that fall behind: at once at a reconnect, else when the next call fails or the consumer ends. It is made again if
 // nobody has; watches get kEpochChanged. Between a reconnect and that look no call is let through. A call that was
 // under way meanwhile is never reported as applied in a bucket that its caller does not know.
@@ -41,6 +43,10 @@
 // one before it is removed, so that normally it is a marker that comes back, and a store that remembers a delete (the
 // last 131,072 of those that it did itself, watched or read) shows no older value of that key and deletes it again.
 // What remains are values that are much older than their delete, where no process that saw the delete is left.
+//
+// Replicas need 2.10. Earlier servers do not keep the replicas of a stream alike when their leader is killed, stopped or
+// cut off, so that acknowledged writes may be gone: traits().evicting is true, and durable false, if the server that it
+// is opened at is one of them.
 //
 // Refused: nats-server before 2.9, and 2.10.19 with one replica, whose conditional writes do not hold.
 //
