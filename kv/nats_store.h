@@ -10,9 +10,9 @@
 // on the write and not when they apply it, the id is "<key>@<expected>", so that the second of two is refused as a
 // duplicate, and every write expects the last sequence of the stream as well: writes to one bucket then stand in one
 // line. That is done as long as any server of the cluster is such a one, or has not said its version: then a refusal
-// that may be mistaken is DeadlineExceeded. With later servers alone the id is the write's own. A leader that stood still, and does not know yet that there is
-// another one, may refuse what the other one applies: such an answer is settled by looking and by sending the same
-// write again, and is DeadlineExceeded where that does not help.
+// that may be mistaken is DeadlineExceeded. With later servers alone the id is the write's own. A leader that stood
+// still, and does not know yet that there is another one, may refuse what the other one applies: such an answer is
+// settled by looking and by sending the same write again, and is DeadlineExceeded where that does not help.
 //
 // Deletes leave a marker for `delete_linger`, so that every watch sees it, and then nothing: the marker is removed by
 // whoever wrote it, or, by whoever watches, if its writer has not done so in three times that time. A process that
@@ -44,9 +44,9 @@
 // last 131,072 of those that it did itself, watched or read) shows no older value of that key and deletes it again.
 // What remains are values that are much older than their delete, where no process that saw the delete is left.
 //
-// Replicas need 2.10. Earlier servers do not keep the replicas of a stream alike when their leader is killed, stopped or
-// cut off, so that acknowledged writes may be gone: traits().evicting is true, and durable false, if the server that it
-// is opened at is one of them.
+// Replicas need 2.10. Earlier servers do not keep the replicas of a stream alike when their leader is killed, stopped
+// or cut off, so that acknowledged writes may be gone: traits().evicting is true, and durable false, if the server that
+// it is opened at is one of them.
 //
 // Refused: nats-server before 2.9, and 2.10.19 with one replica, whose conditional writes do not hold.
 //
